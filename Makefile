@@ -1,0 +1,49 @@
+# Every way in. `make help` lists them; CI runs the same ones.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+VENV := $(CURDIR)/.venv
+BIN := $(VENV)/bin
+export PATH := $(BIN):$(PATH)
+RUST_MINIMUM := 1.88
+RUST_SOURCES := $(shell find slotcore -name '*.rs' -o -name Cargo.toml 2>/dev/null) Cargo.toml Cargo.lock
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Slotway needs Python 3.11 or newer: apt-get install python3.11 python3.11-venv (or make PYTHON=...)"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt pip
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt --group dev
+	touch $@
+
+.PHONY: rust-check
+rust-check:
+	@command -v cargo >/dev/null || { echo "Slotway needs Rust $(RUST_MINIMUM) or newer: see README.md, 'Rust'"; exit 1; }
+	@have=$$(rustc --version | cut -d' ' -f2); [ "$$(printf '%s\n' $(RUST_MINIMUM) $$have | sort -V | head -1)" = $(RUST_MINIMUM) ] \
+	  || { echo "Rust $$have is too old; Slotway needs $(RUST_MINIMUM) or newer: see README.md, 'Rust'"; exit 1; }
+
+$(VENV)/.built: $(VENV)/.ready $(RUST_SOURCES) | rust-check
+	VIRTUAL_ENV=$(VENV) PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/maturin develop --release --locked -q
+	touch $@
+
+.PHONY: help setup
+setup: $(VENV)/.built ## the virtual environment, all dependencies, the extension (release build)
+
+.PHONY: proto fmt lint
+proto: $(VENV)/.ready ## write the generated code
+	python proto/generate.py
+fmt: $(VENV)/.ready ## format everything
+	cargo fmt --all
+	ruff check -q --fix-only python tests bench examples proto || true
+	ruff format -q python tests bench examples proto
+lint: setup ## ruff, mypy, stubtest, import-linter, buf, rustfmt, clippy
+	ruff check -q python tests bench examples proto
+	ruff format -q --check python tests bench examples proto
+	buf lint
+	buf format -d --exit-code
+	mypy
+	cargo fmt --all --check
+	cargo clippy -q --locked --workspace --all-targets -- -D warnings

@@ -1,0 +1,1 @@
+"""Slotway: exact concurrency limits for functions in containers, across many routers."""

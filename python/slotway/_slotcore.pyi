@@ -1,0 +1,239 @@
+"""Types of the extension: the exact accounting (`Ledger`, `SlotTable`) and the data plane (`DataPlane`).
+
+Terms are `(epoch, revision)`, versions `(epoch, revision, counter)`; both compare as tuples. Routers are named by their
+incarnation, containers by their id. Nothing here reads a clock for safety, and nothing blocks on I/O.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias, final
+
+__version__: str
+
+Term: TypeAlias = tuple[int, int]
+Version: TypeAlias = tuple[int, int, int]
+
+class LedgerError(ValueError):
+    """The ledger refuses a step; nothing changed. The message says which rule it would break."""
+
+class CommitPending(LedgerError):
+    """A commit is under way: events wait for the next turn."""
+
+@final
+class Order:
+    """An absolute target to be sent on the stream it was planned for."""
+
+    @property
+    def router(self) -> str: ...
+    @property
+    def stream(self) -> int: ...
+    @property
+    def container(self) -> str: ...
+    @property
+    def target(self) -> int: ...
+    @property
+    def version(self) -> Version: ...
+
+@final
+class Commit:
+    """One guarded transaction: compare the leader key with `term` and the turn key with `turn`, put the turn key and
+    the records."""
+
+    @property
+    def term(self) -> Term: ...
+    @property
+    def turn(self) -> int:
+        """The etcd revision that the turn key must have (0: absent)."""
+    @property
+    def puts(self) -> list[tuple[str, dict[str, int]]]:
+        """Container id and its shares, for every record to be put."""
+    @property
+    def deletes(self) -> list[str]:
+        """Container ids whose records are to be deleted."""
+
+@final
+class Ledger:
+    """The Manager's side of the protocol: who holds which share, and what may be said to whom.
+
+    Steps: `attach`/`detach`/`hello`/`acknowledge` take what Routers say; `add`/`touch`/`remove`/`grant`/`recall` stage
+    what the plan wants; `begin` … `committed` | `rejected` | `unknown` + `settled` run the chain of commits; `orders`
+    gives what may be sent now. While a commit is under way every step but these raises `CommitPending`.
+    """
+
+    def __init__(self) -> None: ...
+    # Leadership.
+    def lead(
+        self, term: Term, turn: int, records: Iterable[tuple[str, int, Mapping[str, int]]]
+    ) -> list[tuple[str, int]]:
+        """Begins a term over `records` (container, capacity, shares) as of the winning revision.
+
+        Returns the open streams (router, stream), each to be greeted with a Welcome. Raises LedgerError if a record
+        promises more than its capacity."""
+    def depose(self) -> None:
+        """Not leader any more: nothing staged or pending will be sent. Streams stay open."""
+    @property
+    def term(self) -> Term | None:
+        """The term that is led, or None."""
+    @property
+    def pending(self) -> bool:
+        """Whether a commit is under way."""
+    # What Routers say.
+    def attach(self, router: str, stream: int) -> bool:
+        """A stream opened; the greatest number is the newest. False: a newer one is known, drop this one.
+        If a term is led, the caller sends a Welcome."""
+    def detach(self, router: str, stream: int) -> None:
+        """The stream closed. Its router's shares stay as they are."""
+    def hello(
+        self, router: str, stream: int, term: Term, holdings: Iterable[tuple[str, int, int]]
+    ) -> list[str]:
+        """Holdings (container, held, running) in answer to the Welcome of `term`. Stages the lowering of every share
+        that is larger than max(held, running), and orders held anew where more run than are held. Returns the
+        containers named that are not on the ledger, which the caller tells the router to be ended.
+        Raises LedgerError if a holding is above the ledger (the ledger has forgotten a grant)."""
+    def acknowledge(
+        self, router: str, stream: int, container: str, holding: int, version: Version
+    ) -> bool:
+        """Stages the lowering to `holding`; False if the acknowledgement does not count."""
+    # What the plan wants.
+    def add(self, container: str, capacity: int) -> None:
+        """Stages a new record without shares."""
+    def touch(self, container: str) -> None:
+        """Stages a rewrite of the record, because a field that the ledger does not know has changed."""
+    def remove(self, container: str) -> None:
+        """Stages the deletion of the record. Only on proof that the container has ended; voids its shares."""
+    def grant(self, container: str, router: str, target: int) -> None:
+        """Stages a raise to `target`; its order follows the commit. Raises LedgerError past the capacity, if the
+        router has not said Hello on its newest stream, or if target is not above the share."""
+    def recall(self, container: str, router: str, target: int) -> None:
+        """Orders a lowering to `target` (or back up to the recorded share); nothing is written before the router's
+        acknowledgement. Belongs to the container's transaction if it has one in this turn."""
+    # The chain of commits.
+    def begin(self, records_max: int) -> Commit | None:
+        """Takes at most `records_max` staged records into a transaction; None if nothing is staged."""
+    def begin_empty(self) -> Commit:
+        """A transaction that only moves the chain, for writes of records that are not containers'."""
+    def committed(self, revision: int) -> None:
+        """The transaction was applied at this revision; its orders may be sent now."""
+    def rejected(self) -> None:
+        """A compare failed: another one leads, or the chain moved. Same as `depose`."""
+    def unknown(self) -> Term:
+        """No answer came. Nothing may be sent until `settled`: repeat a transaction that compares the leader key with
+        the returned term, puts the turn key and reads all records in its success branch."""
+    def settled(self, revision: int, records: Iterable[tuple[str, int, Mapping[str, int]]]) -> None:
+        """The fencing write was applied at `revision` and read `records`. Replaces the view; every known router is
+        told again what the ledger says. Staged changes are dropped: plan anew."""
+    def orders(self) -> list[Order]:
+        """Takes the orders that may be sent now. Orders whose stream is not the newest any more are dropped."""
+    # Views.
+    def shares(self, container: str) -> dict[str, int]:
+        """The shares as recorded."""
+    def staged_shares(self, container: str) -> dict[str, int]:
+        """The shares as they will be recorded when all that is staged is committed."""
+    def target(self, container: str, router: str) -> int:
+        """What the router was last ordered, or is about to be: the recorded share if nothing lower is ordered."""
+    def free(self, container: str) -> int:
+        """Slots that may be granted: capacity less all staged shares."""
+    def known(self, router: str) -> bool:
+        """Whether the router has said Hello in this term on its newest stream."""
+    def version_sent(self, container: str, router: str) -> Version | None:
+        """The newest order sent on this stream."""
+    def containers_of(self, router: str) -> list[str]:
+        """Containers of which the router has a share on the ledger."""
+
+@final
+class DataPlane:
+    """The Router's data plane: a native thread that serves `Invoke` and passes every other method on.
+
+    Methods are called from one thread. They take a short lock, never wait for I/O, and raise ValueError on arguments
+    out of range. `fileno` becomes readable when `events` has something.
+    """
+
+    def __init__(
+        self,
+        *,
+        listen: str,
+        upstream: str,
+        incarnation: str,
+        queue_max: int = 10_000,
+        max_wait_ms: int = 60_000,
+        request_bytes_max: int = 1_048_576,
+        response_bytes_max: int = 5_242_880,
+        idle_close_ms: int = 1_000,
+        threads: int = 1,
+        planted_bug: str = "",
+    ) -> None:
+        """Binds `listen` (host:port, port 0: any) at once; raises OSError. `upstream` is the path of the Python server's
+        Unix socket. `planted_bug` is for tests of the checks: "one_too_many" sends C+1."""
+    @property
+    def address(self) -> str:
+        """host:port that is bound."""
+    def start(self) -> None:
+        """Begins to accept."""
+    def fileno(self) -> int: ...
+    # The session's protocol; see `Ledger` for the other side.
+    def open_stream(self, manager: str, stream: int) -> None: ...
+    def close_stream(self, manager: str, stream: int) -> None: ...
+    def welcome(self, manager: str, stream: int, term: Term) -> list[tuple[str, int, int]] | None:
+        """Obeys no older term from now on. Returns the holdings (container, held, running) for the Hello, or None if
+        the Welcome is of a closed stream or an older term: say nothing."""
+    def order(
+        self,
+        manager: str,
+        stream: int,
+        version: Version,
+        container: str,
+        target: int,
+        action: str,
+        revision: int,
+        address: str,
+        capacity: int,
+        timeout_ms: int,
+    ) -> bool:
+        """Obeys an order; False if it is stale. An unknown container with target 0 is obeyed and acknowledged too."""
+    def ended(self, manager: str, stream: int, term: Term, container: str) -> bool:
+        """The container has ended: its slots are void, what runs on it ends as CONTAINER_LOST."""
+    def peers(self, action: str, peers: Sequence[tuple[str, str, int]]) -> None:
+        """Replaces the action's peers: (incarnation, address, waiting)."""
+    def drop_peers(self) -> None:
+        """Forgets all peers: their lists are too old."""
+    def refuse(self, action: str, reason: str, message: str, retry_ms: int) -> None:
+        """Ends the action's waiting requests with this reason; retry_ms < 0: no RetryInfo."""
+    def give_back(self, idle_ms: int) -> None:
+        """Gives shares back that idled for so long; they are among the next acknowledgements."""
+    # What is to be reported.
+    def events(self) -> Events:
+        """Takes what happened since the last call and clears `fileno`."""
+    def demand(self) -> list[tuple[str, int, list[tuple[str, int]]]]:
+        """Absolute demand of every action that is not quite idle, or changed since the last call:
+        (action, waiting, [(container, idle)])."""
+    @property
+    def obeyed(self) -> Version | None:
+        """The newest order obeyed."""
+    # Stopping.
+    def stop_accepting(self) -> None:
+        """Not ready: new requests are refused with STOPPING; running and waiting ones go on. The listener stays open."""
+    def running(self) -> int:
+        """Requests that wait or run here, and connections' answers not yet written."""
+    def close(self) -> None:
+        """Closes the listener and ends the thread. Requests that still run are cut."""
+    # Views.
+    def holdings(self) -> list[tuple[str, str, int, int]]:
+        """(container, action, held, running) of every share."""
+    def counters(self) -> dict[str, int]:
+        """Monotonic counters: requests, answers, errors by reason, forwarded, connections opened."""
+
+@final
+class Events:
+    """What happened at the data plane since the last call."""
+
+    @property
+    def acknowledgements(self) -> list[tuple[str, int, Version]]:
+        """(container, holding, version), due to every Manager's newest stream; kept until the order is newer."""
+    @property
+    def demand_rose(self) -> bool:
+        """Some action's demand left zero: report at once."""
+    @property
+    def demand_changed(self) -> bool:
+        """Some action's demand or idle slots changed."""
+    @property
+    def troubles(self) -> list[tuple[str, str, int]]:
+        """(container, "overrun" | "refused", slots)."""
