@@ -187,6 +187,7 @@ class DataPlane:
         address: str,
         capacity: int,
         timeout_ms: int,
+        parameters: bytes,
     ) -> bool:
         """Obeys an order; False if it is stale. An unknown container with target 0 is obeyed and acknowledged too."""
     def ended(self, manager: str, stream: int, term: Term, container: str) -> bool:

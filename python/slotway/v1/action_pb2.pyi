@@ -37,8 +37,8 @@ class Action(_message.Message):
     revision: _builtins.int
     """Grows with every change, never repeats within a cluster; chosen by the Manager."""
     parameters: _builtins.bytes
-    """A JSON object: default arguments. They are handed to the container as environment of the action at `/init`
-    and are merged under each invocation's payload by the runtime.
+    """A JSON object: default arguments. The Router puts them before the keys of each payload, so that a payload's own keys
+    win. Empty stands for {}.
     """
     @_builtins.property
     def exec(self) -> Global___Exec:

@@ -518,6 +518,7 @@ class Container(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     CAPACITY_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
     action: _builtins.str
     """"namespace/name"."""
     revision: _builtins.int
@@ -526,6 +527,10 @@ class Container(_message.Message):
     """"unix:/path" or "host:port"."""
     capacity: _builtins.int
     """C."""
+    parameters: _builtins.bytes
+    """The action's default arguments: a JSON object, spliced before the keys of each payload (the last of two equal keys
+    counts). Empty: none.
+    """
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """The action's timeout."""
@@ -538,10 +543,11 @@ class Container(_message.Message):
         address: _builtins.str = ...,
         capacity: _builtins.int = ...,
         timeout: _duration_pb2.Duration | None = ...,
+        parameters: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "address", b"address", "capacity", b"capacity", "revision", b"revision", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "address", b"address", "capacity", b"capacity", "parameters", b"parameters", "revision", b"revision", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
