@@ -86,6 +86,9 @@ class AttachRequest(_message.Message):
     ACKNOWLEDGEMENTS_FIELD_NUMBER: _builtins.int
     TROUBLES_FIELD_NUMBER: _builtins.int
     OBEYED_FIELD_NUMBER: _builtins.int
+    LEAVING_FIELD_NUMBER: _builtins.int
+    leaving: _builtins.bool
+    """The Router stops: it gives back what it holds, and is to get no slots any more. Stays so for this incarnation."""
     @_builtins.property
     def open(self) -> Global___Open:
         """The first message of a stream, and only that."""
@@ -119,10 +122,11 @@ class AttachRequest(_message.Message):
         acknowledgements: _abc.Iterable[Global___ShareAcknowledgement] | None = ...,
         troubles: _abc.Iterable[Global___ContainerTrouble] | None = ...,
         obeyed: Global___Version | None = ...,
+        leaving: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "obeyed", b"obeyed", "open", b"open"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgements", b"acknowledgements", "demand", b"demand", "hello", b"hello", "obeyed", b"obeyed", "open", b"open", "troubles", b"troubles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgements", b"acknowledgements", "demand", b"demand", "hello", b"hello", "leaving", b"leaving", "obeyed", b"obeyed", "open", b"open", "troubles", b"troubles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
