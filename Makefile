@@ -47,3 +47,24 @@ lint: setup ## ruff, mypy, stubtest, import-linter, buf, rustfmt, clippy
 	mypy
 	cargo fmt --all --check
 	cargo clippy -q --locked --workspace --all-targets -- -D warnings
+
+.PHONY: generated-fresh rust-test python-test
+rust-test: setup
+	cargo test -q --locked --workspace --release
+python-test: setup
+	pytest
+
+.PHONY: check test demo bench wheel proof clean
+check: lint ## lint and the quick tests, under two minutes
+	cargo test -q --locked --workspace --lib
+	pytest -m "not slow" -x
+test: lint rust-test python-test ## everything that must pass, within 15 minutes
+	python examples/demo.py --requests 1000
+demo: setup ## a cluster on this machine, 30,000 requests, and what the action's own code saw
+	python examples/demo.py
+bench: setup ## measure; writes bench/results (needs haproxy and h2load; QUICK=1: a short run)
+	python bench/run.py $(if $(QUICK),--quick)
+wheel: $(VENV)/.ready | rust-check ## a wheel in dist/
+	$(BIN)/maturin build --release --locked --out dist
+clean: ## remove what was built
+	rm -rf $(VENV) target dist
