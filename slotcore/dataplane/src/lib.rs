@@ -1,1 +1,4 @@
 //! The data plane.
+
+pub mod container;
+pub mod json;
