@@ -1,0 +1,1 @@
+"""The Manager: creates containers, shares their slots among the Routers, and ends them."""
