@@ -1,0 +1,88 @@
+"""What can go wrong with etcd, and what a gRPC status of etcd's says about it."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+import grpc
+
+from slotway.errors import SlotwayError
+
+
+class EtcdError(SlotwayError):
+    """etcd refused the request; it surely was not applied."""
+
+
+class EtcdUnavailable(EtcdError):  # noqa: N818
+    """No endpoint took it in time: surely not applied. The message names the endpoints."""
+
+    reason = "NO_LEADER"
+
+
+class OutcomeUnknown(EtcdError):  # noqa: N818
+    """A write was sent, but no answer came: it was applied, or not, or it will be applied later."""
+
+    reason = "NO_LEADER"
+
+
+class Compacted(EtcdError):  # noqa: N818
+    """The revision is gone: list anew. `revision` is the oldest left, 0 if not told."""
+
+    def __init__(self, message: str, revision: int = 0):
+        super().__init__(message)
+        self.revision = revision
+
+
+class WrongCluster(EtcdError):  # noqa: N818
+    """Not the etcd that was there before: another cluster id, or its revision went back."""
+
+    reason = "EPOCH_MISMATCH"
+
+
+class Verdict(Enum):
+    """What a failed call means for the request that was sent."""
+
+    REFUSED = auto()
+    """Surely not applied, and asking again does not help."""
+    COMPACTED = auto()
+    """Surely not applied: the revision is gone."""
+    AUTHENTICATE = auto()
+    """Surely not applied: the token is not valid (any more)."""
+    ELSEWHERE = auto()
+    """Surely not applied: another endpoint may."""
+    UNKNOWN = auto()
+    """May have been applied, or may be later."""
+
+
+_STALE_TOKENS = (
+    "etcdserver: invalid auth token",
+    "etcdserver: revision of auth store is old",
+)
+_UNDECIDED = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.INTERNAL,
+    }
+)
+
+
+def judge(code: grpc.StatusCode, details: str) -> Verdict:
+    """What the status of a failed call says.
+
+    Only a text of etcd's own with a final code is believed: gRPC itself gives RESOURCE_EXHAUSTED
+    for an answer that is too large, although the request was applied.
+    """
+    if details == "etcdserver: no leader":  # by the `hasleader` metadata, before anything else
+        return Verdict.ELSEWHERE
+    if details in _STALE_TOKENS:
+        return Verdict.AUTHENTICATE
+    if code in _UNDECIDED or not details.startswith("etcdserver: "):
+        return Verdict.UNKNOWN
+    if details == "etcdserver: mvcc: required revision has been compacted":
+        return Verdict.COMPACTED
+    if details == "etcdserver: too many requests":
+        return Verdict.ELSEWHERE
+    return Verdict.REFUSED
