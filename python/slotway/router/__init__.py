@@ -1,0 +1,2 @@
+"""The Router: the native data plane, its sessions with the Managers, and everything that is not
+`Invoke`."""

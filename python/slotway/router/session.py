@@ -1,0 +1,307 @@
+"""The Router's sessions with all Managers (DESIGN §3.4): what is obeyed, acknowledged and reported.
+
+Exactness is the data plane's: it refuses what is stale, and only it says what may be acknowledged.
+This module carries its words to every Manager's newest stream and back, and none of it is on a
+warm request's path. A session that fails costs nothing but itself.
+
+Acknowledgements are not repeated after a Hello: a Manager counts only those of orders that it sent
+after the Hello, and the Hello itself says what the older ones said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping
+
+from slotway.router import wire
+from slotway.router.attachment import Attachment, Due, Identity, StaleStreamError
+from slotway.router.plane import Plane, Term
+from slotway.v1.manager_pb2 import (
+    AttachRequest,
+    AttachResponse,
+    Container,
+    ShareOrder,
+    Welcome,
+)
+
+_log = logging.getLogger(__name__)
+
+PROTOCOL_MIN = 1
+PROTOCOL_MAX = 1
+REPORT_SECONDS_MIN = 0.03
+"""Between two reports of demand that changes but did not leave zero."""
+SILENT_PERIODS = 3
+"""A leader that is silent for so long may have been replaced: its lists of peers are too old."""
+TROUBLES_MAX = 10_000
+GIVE_BACK_SECONDS = 1.0
+"""Between two looks at what has idled."""
+LEAVE_POLL_SECONDS = 0.02
+
+
+class Session:
+    """Attachments to all Managers, and the one of them that leads."""
+
+    def __init__(
+        self,
+        plane: Plane,
+        identity: Identity,
+        *,
+        give_back_ms: int,
+        on_leader: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        self.leader: Attachment | None = None
+        """The Manager of the newest term, once it has greeted and for as long as its stream
+        lasts."""
+        self.term: Term | None = None
+        self._plane = plane
+        self._identity = identity
+        self._give_back_ms = give_back_ms
+        self._on_leader = on_leader
+        self._attachments: dict[tuple[str, str], tuple[Attachment, asyncio.Task[None]]] = {}
+        self._troubles: dict[tuple[str, str], int] = {}
+        self._streams = itertools.count(1)
+        self._reported_at = 0.0
+        self._report_timer: asyncio.TimerHandle | None = None
+        self._peers_dropped = False
+        self._leaving = False
+
+    async def run(self, members: AsyncIterable[Mapping[str, str]]) -> None:
+        """Follows the lists of Managers (id to address) for ever; cancelling it ends all
+        streams."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._plane.fileno(), self._take_events)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._tick())
+                async for listed in members:
+                    self._follow(tasks, listed)
+        finally:
+            loop.remove_reader(self._plane.fileno())
+            if self._report_timer is not None:
+                self._report_timer.cancel()
+
+    async def leave(self, seconds: float) -> bool:
+        """Gives all shares back and takes leave of every Manager; False if that took longer than
+        `seconds`.
+
+        The requests must have ended before. Slots that a leader grants before it knows are given
+        back as well.
+        """
+        self._leaving = True
+        for attachment in self._open():
+            attachment.due.leaving = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._give_all_back()
+                await asyncio.sleep(self.leader.period if self.leader is not None else 0)
+                await self._give_all_back()
+                tasks = [task for _, task in self._attachments.values()]
+                for attachment, _ in self._attachments.values():
+                    attachment.finish()
+                if tasks:
+                    await asyncio.wait(tasks)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _give_all_back(self) -> None:
+        while True:
+            self._plane.give_back(0)
+            self._take_events()
+            if not any(held or running for _, _, held, running in self._plane.holdings()):
+                return
+            await asyncio.sleep(LEAVE_POLL_SECONDS)
+
+    def _follow(self, tasks: asyncio.TaskGroup, listed: Mapping[str, str]) -> None:
+        for key, (attachment, task) in list(self._attachments.items()):
+            attachment.wanted = listed.get(key[0]) == key[1]
+            if task.done():
+                del self._attachments[key]
+        for key in listed.items():
+            if key not in self._attachments and not self._leaving:
+                attachment = Attachment(self, self._identity, *key)
+                self._attachments[key] = (attachment, tasks.create_task(attachment.run()))
+
+    def _open(self) -> list[Attachment]:
+        return [attachment for attachment, _ in self._attachments.values() if attachment.channel]
+
+    # What attachments ask and tell.
+
+    def next_stream(self) -> int:
+        """See `attachment.Owner`."""
+        return next(self._streams)
+
+    def opened(self, attachment: Attachment) -> None:
+        """See `attachment.Owner`."""
+        self._plane.open_stream(attachment.manager, attachment.stream)
+
+    def closed(self, attachment: Attachment) -> None:
+        """See `attachment.Owner`."""
+        self._plane.close_stream(attachment.manager, attachment.stream)
+        if attachment is self.leader:
+            self._lead(None)
+
+    def heard(self, attachment: Attachment, message: AttachResponse) -> None:
+        """See `attachment.Owner`."""
+        term = wire.term(message.term)
+        if message.HasField("welcome"):
+            self._greet(attachment, term, message.welcome)
+        if attachment.term != term or term != self.term:
+            return
+        if self._peers_dropped and not message.HasField("welcome"):
+            self._peers_dropped = False
+            raise StaleStreamError  # a new Hello has all lists of peers sent again
+        for order in message.orders:
+            self._obey(attachment, term, order)
+        for container in message.ended_containers:
+            attachment.told.pop(container, None)
+            for kind in wire.TROUBLES:
+                self._troubles.pop((container, kind), None)
+            self._plane.ended(attachment.manager, attachment.stream, term, container)
+        for peers in message.peers:
+            with _refusal_logged(attachment, peers.action):
+                self._plane.peers(
+                    peers.action, [(p.incarnation, p.address, p.waiting) for p in peers.peers]
+                )
+        for refusal in message.refusals:
+            retry_ms = -1
+            if refusal.HasField("retry_delay"):
+                retry_ms = refusal.retry_delay.ToMilliseconds()
+            with _refusal_logged(attachment, refusal.action):
+                self._plane.refuse(refusal.action, refusal.reason, refusal.message, retry_ms)
+
+    def _greet(self, attachment: Attachment, term: Term, welcome: Welcome) -> None:
+        if welcome.protocol_min > PROTOCOL_MAX or welcome.protocol_max < PROTOCOL_MIN:
+            _log.error(
+                "manager %s speaks protocols %d to %d, this router %d to %d: upgrade the older",
+                *(attachment.manager, welcome.protocol_min, welcome.protocol_max),
+                *(PROTOCOL_MIN, PROTOCOL_MAX),
+            )
+            return
+        holdings = self._plane.welcome(attachment.manager, attachment.stream, term)
+        if holdings is None:
+            return
+        attachment.term = self.term = term
+        attachment.period = welcome.period.ToTimedelta().total_seconds() or attachment.period
+        attachment.due = Due(hello=(term, holdings), report=True, leaving=self._leaving)
+        attachment.wake()
+        self._lead(attachment)
+
+    def _obey(self, attachment: Attachment, term: Term, order: ShareOrder) -> None:
+        if order.HasField("container"):
+            attachment.told[order.container_id] = order.container
+        container = attachment.told.get(order.container_id)
+        if container is None and order.target > 0:
+            _log.error("manager %s did not say what %s is", attachment.manager, order.container_id)
+            return
+        container = container or Container()
+        with _refusal_logged(attachment, order.container_id):
+            self._plane.order(
+                attachment.manager,
+                attachment.stream,
+                (*term, order.counter),
+                order.container_id,
+                order.target,
+                container.action,
+                container.revision,
+                container.address,
+                container.capacity,
+                container.timeout.ToMilliseconds(),
+                container.parameters,
+            )
+
+    def compose(self, attachment: Attachment) -> AttachRequest | None:
+        """See `attachment.Owner`."""
+        due, attachment.due = attachment.due, Due()
+        message = AttachRequest(
+            acknowledgements=wire.acknowledgements(due.acknowledgements), leaving=due.leaving
+        )
+        if due.hello is not None:
+            message.hello.CopyFrom(wire.hello(*due.hello, PROTOCOL_MIN, PROTOCOL_MAX))
+        if due.report and attachment is self.leader:
+            # Taken here, so that `obeyed` is what the demand had seen.
+            message.demand.extend(wire.demand(self._plane.demand()))
+            obeyed = self._plane.obeyed
+            if obeyed is not None:
+                message.obeyed.CopyFrom(wire.version_message(obeyed))
+            message.troubles.extend(wire.troubles(self._troubles))
+            self._troubles = {key: n for key, n in self._troubles.items() if key[1] == "overrun"}
+            self._reported_at = asyncio.get_running_loop().time()
+        elif not message.ByteSize():
+            return None
+        return message
+
+    # What the data plane tells, and the clock.
+
+    def _take_events(self) -> None:
+        events = self._plane.events()
+        for container, holding, version in events.acknowledgements:
+            for attachment in self._open():
+                attachment.due.acknowledgements[container] = (holding, version)
+                attachment.wake()
+        for container, kind, slots in events.troubles:
+            if len(self._troubles) < TROUBLES_MAX or (container, kind) in self._troubles:
+                self._troubles[container, kind] = slots
+        if events.demand_rose or events.troubles:
+            self._report_at(0)
+        elif events.demand_changed:
+            self._report_at(self._reported_at + REPORT_SECONDS_MIN)
+
+    def _report_at(self, when: float) -> None:
+        """Reports at the loop's time `when`, or now if that has passed."""
+        loop = asyncio.get_running_loop()
+        if self._report_timer is not None:
+            if self._report_timer.when() <= when:
+                return
+            self._report_timer.cancel()
+            self._report_timer = None
+        if when <= loop.time():
+            self._report()
+        else:
+            self._report_timer = loop.call_at(when, self._report)
+
+    def _report(self) -> None:
+        self._report_timer = None
+        if self.leader is not None:
+            self.leader.due.report = True
+            self.leader.wake()
+
+    def _lead(self, leader: Attachment | None) -> None:
+        if leader is not None:
+            self._peers_dropped = False
+        if leader is not self.leader:
+            self.leader = leader
+            self._on_leader(leader is not None)
+
+    async def _tick(self) -> None:
+        """Every period: a report, a look at how long the leader is silent, and what idled is given
+        back."""
+        loop = asyncio.get_running_loop()
+        period, heard_at, given_back_at = 0.5, loop.time(), loop.time()
+        while True:
+            await asyncio.sleep(period)
+            now = loop.time()
+            if self.leader is not None:
+                period = self.leader.period
+                heard_at = max(heard_at, self.leader.heard_at)
+                self._report()
+                if now - given_back_at >= GIVE_BACK_SECONDS and not self._leaving:
+                    # Only to a leader, which can grant it again: without one, what is held keeps
+                    # serving.
+                    given_back_at = now
+                    self._plane.give_back(self._give_back_ms)
+            if now - heard_at > SILENT_PERIODS * period and not self._peers_dropped:
+                self._peers_dropped = True
+                self._plane.drop_peers()
+
+
+@contextlib.contextmanager
+def _refusal_logged(attachment: Attachment, what: str) -> Iterator[None]:
+    """What the data plane finds out of range is left out, and the rest of the message obeyed."""
+    try:
+        yield
+    except ValueError as error:
+        _log.error("manager %s: %s: %s", attachment.manager, what, error)

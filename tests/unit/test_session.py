@@ -1,0 +1,319 @@
+"""The Router's sessions against scripted Managers over real gRPC, with a scripted data plane."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import pytest
+from scripted import SECONDS_MAX, ScriptedManager, ScriptedPlane, scripted_manager
+
+from slotway.router.attachment import Identity
+from slotway.router.session import Session
+from slotway.v1 import manager_pb2 as pb
+
+CONTAINER = pb.Container(action="ns/a", revision=7, address="unix:/c1", capacity=10)
+
+
+class Members:
+    """The list of Managers, as etcd would tell it."""
+
+    def __init__(self) -> None:
+        self.lists: asyncio.Queue[Mapping[str, str]] = asyncio.Queue()
+
+    async def follow(self) -> AsyncIterator[Mapping[str, str]]:
+        while True:
+            yield await self.lists.get()
+
+
+@asynccontextmanager
+async def running_session(
+    plane: ScriptedPlane, *managers: ScriptedManager
+) -> AsyncIterator[tuple[Session, Members]]:
+    members = Members()
+    session = Session(plane, Identity("r1", "inc", "h:1"), give_back_ms=60_000)
+    members.lists.put_nowait({f"m{n}": manager.address for n, manager in enumerate(managers)})
+    task = asyncio.create_task(session.run(members.follow()))
+    try:
+        yield session, members
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled(), task.exception()
+
+
+@pytest.fixture
+async def plane() -> AsyncIterator[ScriptedPlane]:
+    plane = ScriptedPlane()
+    yield plane
+    plane.close()
+
+
+@pytest.fixture
+async def manager() -> AsyncIterator[ScriptedManager]:
+    async with scripted_manager() as manager:
+        yield manager
+
+
+@pytest.fixture
+async def second() -> AsyncIterator[ScriptedManager]:
+    async with scripted_manager() as manager:
+        yield manager
+
+
+def leader_of(session: Session) -> str:
+    return session.leader.manager if session.leader is not None else ""
+
+
+def order(
+    counter: int, target: int, container: pb.Container | None = CONTAINER, name: str = "c1"
+) -> pb.ShareOrder:
+    return pb.ShareOrder(container_id=name, target=target, counter=counter, container=container)
+
+
+async def test_opens_says_hello_and_obeys(plane: ScriptedPlane, manager: ScriptedManager) -> None:
+    plane.held, plane.actions = {"c0": 3}, {"c0": "ns/a"}
+    async with running_session(plane, manager) as (session, _):
+        stream = await manager.stream()
+        assert (stream.opened.router, stream.opened.incarnation) == ("r1", "inc")
+        assert stream.opened.address == "h:1"
+        assert leader_of(session) == ""
+        hello = await stream.welcome((1, 5))
+        assert (hello.term.epoch, hello.term.revision) == (1, 5)
+        assert [(h.container_id, h.held) for h in hello.holdings] == [("c0", 3)]
+        assert leader_of(session) == "m0"
+        await stream.send((1, 5), orders=[order(1, 4)])
+        told = await plane.called("order")
+        assert told == ("order", "m0", (1, 5, 1), "c1", 4, "ns/a", "unix:/c1", 0)
+        # What a container is, is told once on a stream.
+        await stream.send((1, 5), orders=[order(2, 2, None)])
+        assert (await plane.called("order"))[5] == "ns/a"
+        due = (await stream.next("acknowledgements")).acknowledgements
+        assert [(a.container_id, a.holding, a.version.counter) for a in due] == [("c1", 2, 2)]
+
+
+async def test_messages_of_an_older_term_are_ignored(
+    plane: ScriptedPlane, manager: ScriptedManager, second: ScriptedManager
+) -> None:
+    async with running_session(plane, manager, second) as (session, _):
+        old, new = await manager.stream(), await second.stream()
+        await old.welcome((1, 5))
+        await new.welcome((1, 9))
+        assert leader_of(session) == "m1"
+        # The deposed leader does not know yet: peers and refusals carry no version of their own.
+        await old.send((1, 5), orders=[order(1, 4)], peers=[pb.PeerList(action="ns/a")])
+        await old.send((1, 5), refusals=[pb.Refusal(action="ns/a")], ended_containers=["c1"])
+        await old.send((1, 5), welcome=pb.Welcome(protocol_min=1, protocol_max=1))
+        assert await plane.called("stale_welcome") == ("stale_welcome", "m0", (1, 5))
+        assert not [c for c in plane.calls if c[0] in ("order", "peers", "refuse", "ended")]
+        # It may lead again, later.
+        await old.welcome((1, 12))
+        assert leader_of(session) == "m0"
+
+
+async def test_a_message_before_the_welcome_is_ignored(
+    plane: ScriptedPlane, manager: ScriptedManager
+) -> None:
+    async with running_session(plane, manager):
+        stream = await manager.stream()
+        await stream.send((1, 5), orders=[order(1, 4)])
+        await stream.welcome((1, 5))
+        await stream.send((1, 5), orders=[order(2, 6)])
+        assert (await plane.called("order"))[2] == (1, 5, 2)
+
+
+async def test_acknowledgements_go_to_every_manager(
+    plane: ScriptedPlane, manager: ScriptedManager, second: ScriptedManager
+) -> None:
+    async with running_session(plane, manager, second):
+        first, other = await manager.stream(), await second.stream()
+        plane.happen(acknowledgements=[("c1", 1, (1, 5, 3))])
+        for stream in (first, other):
+            due = (await stream.next("acknowledgements")).acknowledgements
+            assert [(a.container_id, a.holding) for a in due] == [("c1", 1)]
+
+
+async def test_demand_goes_to_the_leader_with_what_it_had_seen(
+    plane: ScriptedPlane, manager: ScriptedManager, second: ScriptedManager
+) -> None:
+    async with running_session(plane, manager, second):
+        leader, standby = await manager.stream(), await second.stream()
+        await leader.welcome((1, 5))
+        await leader.send((1, 5), orders=[order(3, 1)])
+        await plane.called("order")
+        plane.waiting = {"ns/a": 4}
+        plane.happen(demand_rose=True)
+        report = await leader.next("demand")
+        assert [(d.action, d.waiting) for d in report.demand] == [("ns/a", 4)]
+        assert report.obeyed.counter == 3
+        plane.waiting = {"ns/a": 0}
+        plane.happen(demand_changed=True)
+        assert [d.waiting for d in (await leader.next("demand")).demand] == [0]
+        assert not standby.received
+
+
+async def test_changes_are_reported_in_batches(
+    plane: ScriptedPlane, manager: ScriptedManager
+) -> None:
+    async with running_session(plane, manager):
+        stream = await manager.stream()
+        await stream.welcome((1, 5))
+        before, began = plane.demands, asyncio.get_running_loop().time()
+        plane.waiting = {"ns/a": 1}
+        for _ in range(50):
+            plane.happen(demand_changed=True)
+            for _ in range(5):
+                await asyncio.sleep(0)
+        await stream.next("demand")
+        took = asyncio.get_running_loop().time() - began
+        assert plane.demands - before <= 2 + took / 0.03
+
+
+async def test_reports_every_period(plane: ScriptedPlane, manager: ScriptedManager) -> None:
+    plane.waiting = {"ns/a": 2}
+    async with running_session(plane, manager):
+        stream = await manager.stream()
+        await stream.welcome((1, 5), period_ms=20)
+        for _ in range(3):
+            assert (await stream.next("demand")).demand[0].waiting == 2
+
+
+async def test_troubles_are_told_again_to_the_next_leader(
+    plane: ScriptedPlane, manager: ScriptedManager, second: ScriptedManager
+) -> None:
+    async with running_session(plane, manager, second):
+        first, other = await manager.stream(), await second.stream()
+        await first.welcome((1, 5))
+        plane.happen(troubles=[("c1", "overrun", 2), ("c2", "refused", 1)])
+        told = (await first.next("troubles")).troubles
+        assert [(t.container_id, t.kind, t.slots) for t in told] == [
+            ("c1", pb.ContainerTrouble.KIND_OVERRUN, 2),
+            ("c2", pb.ContainerTrouble.KIND_REFUSED, 1),
+        ]
+        await other.send((1, 9), welcome=pb.Welcome(protocol_min=1, protocol_max=1))
+        told = (await other.next("troubles")).troubles
+        assert [t.container_id for t in told] == ["c1"]
+
+
+async def test_a_stream_that_breaks_is_opened_anew_under_a_greater_number(
+    plane: ScriptedPlane, manager: ScriptedManager
+) -> None:
+    async with running_session(plane, manager) as (session, _):
+        stream = await manager.stream()
+        await stream.welcome((1, 5))
+        stream.over.set()
+        again = await manager.stream()
+        assert again.opened.stream > stream.opened.stream
+        assert leader_of(session) == ""
+        await again.welcome((1, 5))
+        assert leader_of(session) == "m0"
+        # Nothing is known on a new stream: an order without its container is not obeyed.
+        await again.send((1, 5), orders=[order(1, 4, None), order(2, 4)])
+        assert (await plane.called("order"))[2] == (1, 5, 2)
+
+
+async def test_a_manager_that_restarts_is_found_again(
+    plane: ScriptedPlane, manager: ScriptedManager
+) -> None:
+    async with running_session(plane, manager):
+        await (await manager.stream()).welcome((1, 5))
+        await manager.stop()
+        await manager.start(manager.address)
+        await (await manager.stream()).welcome((1, 8))
+
+
+async def test_a_manager_that_moved_is_followed_and_one_not_listed_keeps_its_stream(
+    plane: ScriptedPlane, manager: ScriptedManager, second: ScriptedManager
+) -> None:
+    async with running_session(plane, manager) as (session, members):
+        stream = await manager.stream()
+        await stream.welcome((1, 5))
+        members.lists.put_nowait({})
+        members.lists.put_nowait({"m9": second.address})
+        other = await second.stream()
+        await stream.send((1, 5), orders=[order(1, 4)])
+        await plane.called("order")
+        await other.welcome((1, 9))
+        assert leader_of(session) == "m9"
+
+
+async def test_what_is_out_of_range_does_not_end_the_stream(
+    plane: ScriptedPlane, manager: ScriptedManager
+) -> None:
+    async with running_session(plane, manager):
+        stream = await manager.stream()
+        await stream.welcome((1, 5))
+        bad = pb.Container(action="ns/a", capacity=5000)
+        await stream.send((1, 5), orders=[order(1, 4, bad), order(2, 4, name="c2")])
+        assert (await plane.called("order"))[3] == "c1"
+        assert (await plane.called("order"))[3] == "c2"
+
+
+async def test_a_manager_without_a_protocol_in_common_is_not_obeyed(
+    plane: ScriptedPlane, manager: ScriptedManager
+) -> None:
+    async with running_session(plane, manager) as (session, _):
+        stream = await manager.stream()
+        await stream.send((1, 5), welcome=pb.Welcome(protocol_min=2, protocol_max=3))
+        await stream.send((1, 5), orders=[order(1, 4)])
+        await stream.welcome((1, 6))
+        assert not [c for c in plane.calls if c[0] == "order"]
+        assert session.term == (1, 6)
+
+
+async def test_peers_are_dropped_when_the_leader_is_silent_and_told_anew(
+    plane: ScriptedPlane, manager: ScriptedManager
+) -> None:
+    async with running_session(plane, manager):
+        stream = await manager.stream()
+        await stream.welcome((1, 5), period_ms=20)
+        peers = pb.PeerList(action="ns/a", peers=[pb.Peer(incarnation="x", address="h:2")])
+        await stream.send((1, 5), peers=[peers])
+        assert (await plane.called("peers"))[2] == [("x", "h:2", 0)]
+        await plane.called("drop_peers")
+        await stream.send((1, 5), turn=2)
+        await (await manager.stream()).welcome((1, 5))
+
+
+async def test_refusals_and_ends_are_handed_on(
+    plane: ScriptedPlane, manager: ScriptedManager
+) -> None:
+    async with running_session(plane, manager):
+        stream = await manager.stream()
+        await stream.welcome((1, 5))
+        refusal = pb.Refusal(action="ns/a", reason="CLUSTER_FULL", message="full")
+        await stream.send((1, 5), refusals=[refusal], ended_containers=["c1"])
+        assert await plane.called("ended") == ("ended", "c1")
+        assert await plane.called("refuse") == ("refuse", "ns/a", "CLUSTER_FULL", "full", -1)
+        refusal.retry_delay.FromMilliseconds(250)
+        await stream.send((1, 5), refusals=[refusal])
+        assert (await plane.called("refuse"))[4] == 250
+
+
+async def test_leaving_gives_back_also_what_was_granted_meanwhile(
+    plane: ScriptedPlane, manager: ScriptedManager
+) -> None:
+    async with running_session(plane, manager) as (session, _):
+        stream = await manager.stream()
+        await stream.welcome((1, 5), period_ms=100)
+        await stream.send((1, 5), orders=[order(1, 4)])
+        await plane.called("order")
+        leaving = asyncio.create_task(session.leave(SECONDS_MAX))
+        message = await stream.next("acknowledgements")
+        assert message.leaving
+        assert message.acknowledgements[0].holding == 0
+        await stream.send((1, 5), orders=[order(2, 3)])
+        assert (await stream.next("acknowledgements")).acknowledgements[0].version.counter == 2
+        assert await leaving
+        async with asyncio.timeout(SECONDS_MAX):
+            await stream.over.wait()
+
+
+async def test_leaving_is_bounded(plane: ScriptedPlane, manager: ScriptedManager) -> None:
+    async with running_session(plane, manager) as (session, _):
+        stream = await manager.stream()
+        await stream.welcome((1, 5))
+        plane.held, plane.actions, plane.versions = {"c1": 1}, {"c1": "ns/a"}, {"c1": (1, 5, 1)}
+        plane.give_back = lambda idle_ms: None  # type: ignore[method-assign]
+        assert not await session.leave(0.05)
