@@ -36,6 +36,12 @@ impl Chunked {
         }
     }
 
+    /// Bytes of memory taken by the body so far.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.body.capacity()
+    }
+
     /// Takes what it can use from `input`; the body once its end was seen.
     pub(super) fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Bytes>, Fault> {
         loop {

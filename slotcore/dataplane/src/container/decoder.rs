@@ -71,6 +71,16 @@ impl Decoder {
         self.is_persistent
     }
 
+    /// Bytes held beside the input.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        if let State::Chunked(chunked) = &self.state {
+            chunked.held()
+        } else {
+            0
+        }
+    }
+
     /// Takes what it can use from `input`; the answer once it is whole, None if there must be more bytes. `has_ended`: no
     /// more bytes will come. Bytes after the answer stay in `input`.
     pub(super) fn decode(

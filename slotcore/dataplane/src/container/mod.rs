@@ -11,6 +11,8 @@ mod address;
 mod chunked;
 mod connection;
 mod decoder;
+#[cfg(test)]
+mod fuzz;
 mod stream;
 
 use std::io;
