@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
-from scripted import SECONDS_MAX, ScriptedManager, ScriptedPlane, scripted_manager
 
 from slotway.router.attachment import Identity
 from slotway.router.session import Session
 from slotway.v1 import manager_pb2 as pb
+from tests.unit.scripted import SECONDS_MAX, ScriptedManager, ScriptedPlane, scripted_manager
 
 CONTAINER = pb.Container(action="ns/a", revision=7, address="unix:/c1", capacity=10)
 

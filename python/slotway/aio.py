@@ -1,0 +1,221 @@
+"""The asyncio client: a few lines over the stubs.
+
+    async with slotway.aio.Client("127.0.0.1:7100") as client:
+        activation = await client.invoke("default/hello", {"name": "Ada"})
+        print(activation.result)
+
+Any Router's address does everything. What Slotway answers with an error is raised as `CallError`;
+what the action itself raised, as `ApplicationError`. Nothing is tried twice here: an action may
+have run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+
+from slotway.errors import SlotwayError
+from slotway.status import CallError, from_rpc_error
+from slotway.v1 import action_pb2 as _actions
+from slotway.v1 import cluster_pb2 as _cluster
+from slotway.v1.action_pb2 import Action, Exec, Limits
+from slotway.v1.action_pb2_grpc import ActionServiceStub
+from slotway.v1.cluster_pb2 import Cluster
+from slotway.v1.cluster_pb2_grpc import ClusterServiceStub
+from slotway.v1.router_pb2 import InvokeRequest
+from slotway.v1.router_pb2_grpc import RouterServiceStub
+
+__all__ = [
+    "Action",
+    "Activation",
+    "ApplicationError",
+    "CallError",
+    "Client",
+    "Cluster",
+    "Exec",
+    "Limits",
+]
+
+MESSAGE_BYTES_MAX = 24 * 1024 * 1024
+TIMEOUT_SECONDS = 30.0
+"""For calls that only ask or change the cluster."""
+INVOKE_TIMEOUT_SECONDS = 660.0
+"""For an invocation whose caller names no timeout: the longest timeout of an action, and a minute
+to wait."""
+_PAGE_SIZE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """One run of an action that succeeded."""
+
+    id: str
+    payload: bytes
+    """What the action returned, as it came from the container: a JSON object."""
+    container_id: str
+    wait: timedelta
+    """Waiting for a slot."""
+    run: timedelta
+    """In the container."""
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What the action returned."""
+        value: dict[str, Any] = json.loads(self.payload)
+        return value
+
+
+class ApplicationError(SlotwayError):
+    """The action ran, and failed by its own fault.
+
+    `error` is what it answered, usually {"error": …}; `status` the HTTP status of its container.
+    """
+
+    reason = "APPLICATION_ERROR"
+
+    def __init__(self, error: dict[str, Any], status: int, activation_id: str):
+        super().__init__(str(error.get("error", error)))
+        self.error = error
+        self.status = status
+        self.activation_id = activation_id
+
+
+class Client:
+    """A connection to a Router, by "host:port"; an async context manager, or call `close`.
+
+    Every method raises `CallError` with `code`, `reason` (a name of `ErrorReason`), `metadata` and
+    `retry_delay`. All timeouts are in seconds. Cancelling a call frees its place in a queue, but
+    does not stop code that has started.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        limits = [
+            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.max_reconnect_backoff_ms", 2000),
+        ]
+        self._channel = grpc.aio.insecure_channel(endpoint, options=limits)
+        self._router = RouterServiceStub(self._channel)
+        self._actions = ActionServiceStub(self._channel)
+        self._cluster = ClusterServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connection; calls under way are cancelled."""
+        await self._channel.close()
+
+    async def invoke(
+        self,
+        action: str,
+        arguments: Mapping[str, Any] | bytes = b"",
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - gRPC's deadline crosses to the Router
+        activation_id: str = "",
+    ) -> Activation:
+        """Runs an action ("namespace/name") once and waits for its result.
+
+        `arguments` is a mapping that JSON can hold, or the bytes of a JSON object.
+        ApplicationError if the action answers with an error of its own.
+        """
+        payload = arguments if isinstance(arguments, bytes) else json.dumps(arguments).encode()
+        request = InvokeRequest(action=action, payload=payload, activation_id=activation_id)
+        async with _translated():
+            response = await self._router.Invoke(
+                request, timeout=INVOKE_TIMEOUT_SECONDS if timeout is None else timeout
+            )
+        if response.WhichOneof("outcome") == "application_error":
+            failed = response.application_error
+            raise ApplicationError(json.loads(failed.error), failed.status, response.activation_id)
+        return Activation(
+            response.activation_id,
+            response.result,
+            response.container_id,
+            response.timing.wait.ToTimedelta(),
+            response.timing.run.ToTimedelta(),
+        )
+
+    async def put_action(
+        self, action: Action, code: bytes | None = None, *, expected_revision: int | None = None
+    ) -> Action:
+        """Creates or replaces an action; returns it with its new revision.
+
+        Without `code` the code of the present revision is kept. `expected_revision` is the
+        revision that is to be replaced, 0 if the action must not exist yet; None replaces whatever
+        is there.
+        """
+        request = _actions.PutActionRequest(
+            action=action, code=code, expected_revision=expected_revision
+        )
+        async with _translated():
+            return (await self._actions.PutAction(request, timeout=TIMEOUT_SECONDS)).action
+
+    async def get_action(self, name: str) -> Action:
+        """Reads one action."""
+        request = _actions.GetActionRequest(name=name)
+        async with _translated():
+            return (await self._actions.GetAction(request, timeout=TIMEOUT_SECONDS)).action
+
+    async def get_code(self, name: str) -> bytes:
+        """Reads an action's code."""
+        request = _actions.GetActionRequest(name=name, with_code=True)
+        async with _translated():
+            return (await self._actions.GetAction(request, timeout=TIMEOUT_SECONDS)).code
+
+    async def list_actions(self, namespace: str = "") -> list[Action]:
+        """All actions of a namespace, or of all namespaces, by name."""
+        request = _actions.ListActionsRequest(namespace=namespace, page_size=_PAGE_SIZE)
+        found: list[Action] = []
+        while True:
+            async with _translated():
+                page = await self._actions.ListActions(request, timeout=TIMEOUT_SECONDS)
+            found.extend(page.actions)
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
+    async def delete_action(self, name: str, *, expected_revision: int | None = None) -> None:
+        """Deletes an action; its containers drain."""
+        request = _actions.DeleteActionRequest(name=name, expected_revision=expected_revision)
+        async with _translated():
+            await self._actions.DeleteAction(request, timeout=TIMEOUT_SECONDS)
+
+    async def cluster(self) -> Cluster:
+        """The cluster as its leader sees it."""
+        async with _translated():
+            response = await self._cluster.GetCluster(
+                _cluster.GetClusterRequest(), timeout=TIMEOUT_SECONDS
+            )
+        return response.cluster
+
+    async def watch(self) -> AsyncGenerator[Cluster, None]:
+        """The cluster now, and again after each change; ends with a CallError when the leader
+        changes."""
+        async with _translated():
+            async for response in self._cluster.WatchCluster(_cluster.WatchClusterRequest()):
+                yield response.cluster
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc_error(error) from error

@@ -1,0 +1,121 @@
+"""The client for code without asyncio: `slotway.aio.Client` on an event loop in a thread of its
+own.
+
+    with slotway.Client("127.0.0.1:7100") as client:
+        print(client.invoke("default/hello", {"name": "Ada"}).result)
+
+One client serves any number of threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from slotway import aio
+from slotway.aio import Action, Activation, Cluster
+
+_T = TypeVar("_T")
+
+
+class Client:
+    """A connection to a Router, by "host:port"; a context manager, or call `close`. See
+    `slotway.aio.Client`."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="slotway-client", daemon=True
+        )
+        self._thread.start()
+        self._client = self._wait(self._connect(endpoint))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection; calls under way in other threads are cancelled."""
+        if self._loop.is_closed():
+            return
+        self._wait(self._client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def invoke(
+        self,
+        action: str,
+        arguments: Mapping[str, Any] | bytes = b"",
+        *,
+        timeout: float | None = None,
+        activation_id: str = "",
+    ) -> Activation:
+        """Runs an action ("namespace/name") once and waits for its result; `timeout` in seconds."""
+        return self._wait(
+            self._client.invoke(action, arguments, timeout=timeout, activation_id=activation_id)
+        )
+
+    def put_action(
+        self, action: Action, code: bytes | None = None, *, expected_revision: int | None = None
+    ) -> Action:
+        """Creates or replaces an action; returns it with its new revision."""
+        return self._wait(
+            self._client.put_action(action, code, expected_revision=expected_revision)
+        )
+
+    def get_action(self, name: str) -> Action:
+        """Reads one action."""
+        return self._wait(self._client.get_action(name))
+
+    def get_code(self, name: str) -> bytes:
+        """Reads an action's code."""
+        return self._wait(self._client.get_code(name))
+
+    def list_actions(self, namespace: str = "") -> list[Action]:
+        """All actions of a namespace, or of all namespaces, by name."""
+        return self._wait(self._client.list_actions(namespace))
+
+    def delete_action(self, name: str, *, expected_revision: int | None = None) -> None:
+        """Deletes an action; its containers drain."""
+        self._wait(self._client.delete_action(name, expected_revision=expected_revision))
+
+    def cluster(self) -> Cluster:
+        """The cluster as its leader sees it."""
+        return self._wait(self._client.cluster())
+
+    def watch(self) -> Iterator[Cluster]:
+        """The cluster now, and again after each change; ends with a CallError when the leader
+        changes."""
+        watching = self._client.watch()
+        try:
+            while True:
+                try:
+                    yield self._wait(watching.__anext__())
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._wait(watching.aclose())
+
+    @staticmethod
+    async def _connect(endpoint: str) -> aio.Client:
+        # A channel belongs to the loop that it is made on.
+        return aio.Client(endpoint)
+
+    def _wait(self, what: Coroutine[Any, Any, _T]) -> _T:
+        future = asyncio.run_coroutine_threadsafe(what, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
