@@ -75,6 +75,7 @@ def judge(code: grpc.StatusCode, details: str) -> Verdict:
     Only a text of etcd's own with a final code is believed: gRPC itself gives RESOURCE_EXHAUSTED
     for an answer that is too large, although the request was applied.
     """
+    details = details.rpartition(" desc = ")[2]  # a watch's reason has the code in its text
     if details == "etcdserver: no leader":  # by the `hasleader` metadata, before anything else
         return Verdict.ELSEWHERE
     if details in _STALE_TOKENS:

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from slotway.errors import SlotwayError
@@ -63,15 +64,15 @@ class EtcdServer:
         *,
         scheme: str = "http",
         options: Sequence[str] = (),
-        access: Access | None = None,
+        access: Access = Access(()),  # noqa: B008  (it is immutable)
     ):
-        """`access` is how `start` looks whether it answers, if that needs certificates."""
+        """`access` is how `start` looks whether it answers; its endpoints do not matter."""
         self.data_dir = data_dir
         self.log = log
+        self.access = access
         self.endpoint = f"{scheme}://127.0.0.1:{free_port()}"
         self.process: asyncio.subprocess.Process | None = None
         self._options = tuple(options)
-        self._access = access
 
     async def start(self) -> None:
         """Starts it and waits until it answers; EtcdServerError with the end of its log if not."""
@@ -106,7 +107,7 @@ class EtcdServer:
 
     async def _answers(self, process: asyncio.subprocess.Process) -> None:
         deadline = asyncio.get_running_loop().time() + START_S
-        access = self._access or Access(endpoints=(self.endpoint,))
+        access = replace(self.access, endpoints=(self.endpoint,))
         async with Client(access) as client:
             while process.returncode is None:
                 try:

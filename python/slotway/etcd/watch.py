@@ -69,6 +69,7 @@ class Watch:
         self._stream: Stream | None = None
         self._reading: asyncio.Future[object] | None = None
         self._fragments: list[Event] = []
+        self._refused = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -179,6 +180,7 @@ class Watch:
             self._judge(grpc.StatusCode.ABORTED, answer.cancel_reason, None)
             raise Broken(answer.cancel_reason or "cancelled by etcd")
         if answer.created:
+            self._refused = False
             if answer.header.revision < self._next - 1:
                 await self._history_goes_on()
             return None
@@ -204,9 +206,12 @@ class Watch:
     def _judge(self, code: grpc.StatusCode, details: str, exc: Exception | None) -> None:
         """Raises EtcdError if another stream would not help."""
         verdict = judge(code, details)
-        if verdict is Verdict.REFUSED:
+        # To a watch etcd also says "permission denied" when it does not know the token: only a
+        # second time, with a new token, is it believed.
+        if verdict is Verdict.REFUSED and (self._refused or not self._connection.access.user):
             raise EtcdError(f"etcd refuses the watch: {details}") from exc
-        if verdict is Verdict.AUTHENTICATE:
+        if verdict in (Verdict.REFUSED, Verdict.AUTHENTICATE):
+            self._refused = verdict is Verdict.REFUSED
             self._connection.forget_token(self._metadata)
 
     def _drop(self) -> None:
