@@ -5,8 +5,9 @@ incarnation, containers by their id. Nothing here reads a clock for safety, and 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias, final
+from typing import Self, TypeAlias, final
 
+__all__: list[str]
 __version__: str
 
 Term: TypeAlias = tuple[int, int]
@@ -56,7 +57,9 @@ class Ledger:
 
     Steps: `attach`/`detach`/`hello`/`acknowledge` take what Routers say; `add`/`touch`/`remove`/`grant`/`recall` stage
     what the plan wants; `begin` … `committed` | `rejected` | `unknown` + `settled` run the chain of commits; `orders`
-    gives what may be sent now. While a commit is under way every step but these raises `CommitPending`.
+    gives what may be sent now. While a commit is under way every step but these, `attach` and `detach` raises
+    `CommitPending`. An order is handed out only when its container has no write staged or under way, so whatever is
+    planned for a container in one turn follows that turn's write.
     """
 
     def __init__(self) -> None: ...
@@ -76,6 +79,9 @@ class Ledger:
     @property
     def pending(self) -> bool:
         """Whether a commit is under way."""
+    @property
+    def staged(self) -> bool:
+        """Whether anything waits for a commit."""
     # What Routers say.
     def attach(self, router: str, stream: int) -> bool:
         """A stream opened; the greatest number is the newest. False: a newer one is known, drop this one.
@@ -92,7 +98,9 @@ class Ledger:
     def acknowledge(
         self, router: str, stream: int, container: str, holding: int, version: Version
     ) -> bool:
-        """Stages the lowering to `holding`; False if the acknowledgement does not count."""
+        """Stages the lowering to `holding`; False if the acknowledgement does not count. Where this stream has ordered
+        nothing of the container yet (slots of an older term were given back), the same amount is ordered, so that the
+        next acknowledgement counts: take `orders` after it."""
     # What the plan wants.
     def add(self, container: str, capacity: int) -> None:
         """Stages a new record without shares."""
@@ -120,7 +128,8 @@ class Ledger:
         the returned term, puts the turn key and reads all records in its success branch."""
     def settled(self, revision: int, records: Iterable[tuple[str, int, Mapping[str, int]]]) -> None:
         """The fencing write was applied at `revision` and read `records`. Replaces the view; every known router is
-        told again what the ledger says. Staged changes are dropped: plan anew."""
+        told again what the ledger says. Staged changes are dropped, those of acknowledgements and Hellos too: plan
+        anew."""
     def orders(self) -> list[Order]:
         """Takes the orders that may be sent now. Orders whose stream is not the newest any more are dropped."""
     # Views.
@@ -138,6 +147,58 @@ class Ledger:
         """The newest order sent on this stream."""
     def containers_of(self, router: str) -> list[str]:
         """Containers of which the router has a share on the ledger."""
+
+@final
+class Slot:
+    """The right to have one request in flight on one container; of use once. One that is dropped stays taken until its
+    container ends."""
+
+    @property
+    def index(self) -> int:
+        """0 to capacity - 1, unlike that of every other slot of the container."""
+
+@final
+class SlotTable:
+    """The Router's side of the protocol, and its queues, by itself: for tests and measurements. `DataPlane` has one.
+
+    A waiter is a number of the caller's, used once.
+    """
+
+    def __new__(
+        cls, *, action_waiters_max: int = 10_000, waiters_max: int = 100_000
+    ) -> Self: ...
+    def open_stream(self, manager: str, stream: int) -> None: ...
+    def close_stream(self, manager: str, stream: int) -> None: ...
+    def welcome(self, manager: str, stream: int, term: Term) -> list[tuple[str, int, int]] | None:
+        """See `DataPlane.welcome`."""
+    def order(
+        self,
+        manager: str,
+        stream: int,
+        version: Version,
+        container: str,
+        target: int,
+        action: str,
+        capacity: int,
+    ) -> list[tuple[int, Slot]] | None:
+        """Obeys an order; returns the waiters that were served by it. None if it is stale. Raises ValueError if target
+        is above capacity."""
+    def ended(self, container: str) -> bool:
+        """The container has ended: its slots are void. False if it was not known."""
+    def acknowledgements(self) -> list[tuple[str, int, Version]]:
+        """Takes the acknowledgements that have become due: (container, holding, version)."""
+    def acquire(self, action: str) -> Slot | None:
+        """Takes an idle slot."""
+    def enqueue(self, action: str, waiter: int, blocking: bool) -> bool:
+        """Waits for a slot; False if the queue is full."""
+    def cancel(self, waiter: int) -> bool:
+        """Leaves the queue; False if not in it."""
+    def release(self, slot: Slot) -> tuple[int, Slot] | None:
+        """Gives a slot back; returns the waiter that got it. Raises ValueError if it was given back before."""
+    def demand(self) -> list[tuple[str, int, list[tuple[str, int]]]]:
+        """See `DataPlane.demand`."""
+    def holdings(self) -> list[tuple[str, int, int]]:
+        """(container, held, running) of every share."""
 
 @final
 class DataPlane:
