@@ -1,1 +1,31 @@
-"""Drivers: how containers are created, found again and ended. `base` is the interface."""
+"""Drivers: how containers are created, found again and ended. `base` is the interface,
+`open_driver` the way in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from slotway.drivers.base import Driver
+
+NAMES = ("process", "fake")
+
+
+def open_driver(name: str, cluster: str, data_dir: Path, socket_dir: Path) -> Driver:
+    """The driver of this name for the containers of one cluster, not yet started. ValueError for
+    another name.
+
+    `data_dir` is the driver's own; the path of `socket_dir` must be short
+    (`process.ProcessDriver`).
+    """
+    # Imported when asked for: a container's process imports this package too, and stays small.
+    if name == "process":
+        from slotway.drivers.process import ProcessDriver
+
+        return ProcessDriver(cluster, data_dir, socket_dir)
+    if name == "fake":
+        from slotway.drivers.fake import FakeDriver
+
+        return FakeDriver(cluster, socket_dir)
+    raise ValueError(f"no driver {name!r}; there are: {', '.join(NAMES)}")

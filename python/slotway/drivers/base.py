@@ -1,8 +1,8 @@
 """The driver interface: the only way in which a Manager touches containers.
 
-A driver acts on one engine. It takes no decision: what is to be created, kept or ended is decided on the ledger before
-the driver is asked. All calls can be repeated. A container's end is reported only when the engine itself says that
-nothing of it runs any more (DESIGN: the end is proof).
+A driver acts on one engine. It takes no decision: what is to be created, kept or ended is decided
+on the ledger before the driver is asked. All calls can be repeated. A container's end is reported
+only when the engine itself says that nothing of it runs any more (DESIGN: the end is proof).
 """
 
 from __future__ import annotations
@@ -76,26 +76,29 @@ class Driver(Protocol):
         """The engine's identity; a container's end may only be told by the engine that made it."""
 
     def address(self, container: ContainerId) -> str:
-        """Where the container will listen, "unix:/path" or "host:port"; never used by a second container."""
+        """Where the container will listen, "unix:/path" or "host:port"; never used by a second
+        container."""
 
     async def create(self, spec: ContainerSpec) -> None:
         """Creates and starts the container under its id; one that exists by this id is adopted.
 
-        Returns when it accepts connections. DriverError if it could not be created: nothing is left of it, or
-        `list` shows it.
+        Returns when it accepts connections. DriverError if it could not be created: nothing is left
+        of it, or `list` shows it.
         """
 
     async def init(
         self, container: ContainerId, value: dict[str, object], timeout: timedelta
     ) -> None:
-        """`POST /init` with `{"value": value}`. InitError with the action's error; DriverError if it ended meanwhile."""
+        """`POST /init` with `{"value": value}`. InitError with the action's error; DriverError if
+        it ended meanwhile."""
 
     async def destroy(self, container: ContainerId) -> None:
-        """Has the engine end the container, with everything in it; unknown ones are fine. Returns at once:
-        the end is told by `ends`."""
+        """Has the engine end the container, with everything in it; unknown ones are fine. Returns
+        at once: the end is told by `ends`."""
 
     async def has_ended(self, container: ContainerId) -> bool:
-        """Whether the engine knows for sure that nothing of the container runs, now and for ever."""
+        """Whether the engine knows for sure that nothing of the container runs, now and for
+        ever."""
 
     async def list(self) -> list[ContainerFound]:
         """All containers of this cluster that the engine has, also those of older epochs."""
