@@ -27,7 +27,7 @@ class Guard:
 
     async def hold(self) -> None:
         """Takes the guard, shared. Others may have it alone for a moment."""
-        while not self._set(fcntl.F_RDLCK):
+        while not self._set(fcntl.F_RDLCK):  # noqa: ASYNC110 - no event crosses processes
             await asyncio.sleep(0.01)
 
     @contextlib.contextmanager
