@@ -9,7 +9,6 @@ of it again.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
@@ -17,12 +16,13 @@ from typing import Protocol, TypeVar
 
 import grpc
 import grpc.aio
+import structlog
 
 from slotway.router.plane import Term, Version
 from slotway.v1.manager_pb2 import AttachRequest, AttachResponse, Container, Open
 from slotway.v1.manager_pb2_grpc import ManagerServiceStub
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger()
 _T = TypeVar("_T")
 
 OPEN_SECONDS = 5.0
@@ -132,19 +132,18 @@ class Attachment:
     async def run(self) -> None:
         """Keeps a stream open for as long as the Manager is wanted; never raises."""
         retry = RETRY_SECONDS_MIN
+        log = _log.bind(manager=self.manager, address=self.address)
         while self.wanted:
             self.heard_at = 0.0
             try:
                 await self._live()
-                _log.info("manager %s at %s closed the stream", self.manager, self.address)
+                log.info("the manager closed the stream")
             except* StaleStreamError:
-                _log.info("manager %s was silent: opening a new stream", self.manager)
+                log.info("the manager was silent: opening a new stream")
             except* (grpc.RpcError, TimeoutError, OSError, asyncio.InvalidStateError) as group:
-                _log.warning(
-                    "manager %s at %s: %s", self.manager, self.address, _reason(group.exceptions[0])
-                )
+                log.warning("no session", why=_reason(group.exceptions[0]))
             except* Exception:
-                _log.exception("session with manager %s failed", self.manager)
+                log.exception("the session failed")
             retry = RETRY_SECONDS_MIN if self.heard_at else min(retry * 2, RETRY_SECONDS_MAX)
             await asyncio.sleep(retry * random.uniform(0.5, 1.5))
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 from collections.abc import AsyncIterable, Callable, Iterator, Mapping
+
+import structlog
 
 from slotway.router import wire
 from slotway.router.attachment import Attachment, Due, Identity, StaleStreamError
@@ -27,7 +28,7 @@ from slotway.v1.manager_pb2 import (
     Welcome,
 )
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger()
 
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
@@ -176,9 +177,10 @@ class Session:
     def _greet(self, attachment: Attachment, term: Term, welcome: Welcome) -> None:
         if welcome.protocol_min > PROTOCOL_MAX or welcome.protocol_max < PROTOCOL_MIN:
             _log.error(
-                "manager %s speaks protocols %d to %d, this router %d to %d: upgrade the older",
-                *(attachment.manager, welcome.protocol_min, welcome.protocol_max),
-                *(PROTOCOL_MIN, PROTOCOL_MAX),
+                "no session protocol in common: upgrade the older side",
+                manager=attachment.manager,
+                theirs=(welcome.protocol_min, welcome.protocol_max),
+                ours=(PROTOCOL_MIN, PROTOCOL_MAX),
             )
             return
         holdings = self._plane.welcome(attachment.manager, attachment.stream, term)
@@ -195,7 +197,7 @@ class Session:
             attachment.told[order.container_id] = order.container
         container = attachment.told.get(order.container_id)
         if container is None and order.target > 0:
-            _log.error("manager %s did not say what %s is", attachment.manager, order.container_id)
+            _log.error("an order for what was not described", container=order.container_id)
             return
         container = container or Container()
         with _refusal_logged(attachment, order.container_id):
@@ -304,4 +306,4 @@ def _refusal_logged(attachment: Attachment, what: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        _log.error("manager %s: %s: %s", attachment.manager, what, error)
+        _log.error("out of range", manager=attachment.manager, of=what, why=str(error))

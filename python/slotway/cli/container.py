@@ -1,0 +1,51 @@
+"""`slotway container …`: looks at containers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from slotway.cli.options import Endpoint, Format, Output, full_name
+from slotway.cli.report import EXIT_CODES, print_json, print_table
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Look at containers.")
+
+COLUMNS = ("id", "action", "revision", "state", "capacity", "granted", "routers", "address")
+
+
+@app.callback()
+def _group() -> None:
+    """Look at containers."""
+
+
+@app.command(name="list", epilog=EXIT_CODES)
+def list_(
+    action: Annotated[
+        str | None, typer.Option("--action", help="Only of this action.", show_default=False)
+    ] = None,
+    output: Output = Format.TABLE,
+    endpoint: Endpoint = None,
+) -> None:
+    """Lists the containers on the ledger, and who holds how many of their slots.
+
+    Examples:
+      slotway container list
+      slotway container list --action hello -o json
+    """
+    from slotway.cli import describe
+    from slotway.cli.connection import connected
+
+    with connected(endpoint) as client:
+        wanted = full_name(action) if action is not None else None
+        found = [
+            container
+            for container in describe.cluster(client.cluster())["containers"]
+            if wanted in (None, container["action"])
+        ]
+    if output is Format.JSON:
+        print_json(found)
+        return
+    for container in found:
+        container["routers"] = describe.shares(container)
+    print_table(COLUMNS, [[container[column] for column in COLUMNS] for container in found])

@@ -1,0 +1,91 @@
+"""What the CLI prints of messages: plain values under names that stay as they are, units last."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from slotway.v1.action_pb2 import Action
+from slotway.v1.cluster_pb2 import Cluster, ContainerStatus, RouterStatus
+from slotway.v1.ledger_pb2 import ContainerState
+
+
+def action(message: Action) -> dict[str, Any]:
+    """An action."""
+    return {
+        "name": message.name,
+        "revision": message.revision,
+        "kind": message.exec.kind,
+        "main": message.exec.main or "main",
+        "binary": message.exec.binary,
+        "code_sha256": message.exec.code_sha256,
+        "code_bytes": message.exec.code_bytes,
+        "concurrency": message.limits.concurrency,
+        "timeout_ms": message.limits.timeout.ToMilliseconds(),
+        "memory_mib": message.limits.memory_mib,
+        "parameters": json.loads(message.parameters or b"{}"),
+        "updated_at": message.updated_at.ToJsonString(),
+    }
+
+
+def container(status: ContainerStatus, names: dict[str, str]) -> dict[str, Any]:
+    """A container; `names` has the Routers' names by incarnation."""
+    record = status.record
+    return {
+        "id": record.id,
+        "action": record.action,
+        "revision": record.revision,
+        "state": ContainerState.Name(record.state).removeprefix("CONTAINER_STATE_").lower(),
+        "state_age_seconds": round(status.state_age.ToTimedelta().total_seconds(), 3),
+        "capacity": record.capacity,
+        "granted": sum(record.shares.values()),
+        "shares": {
+            incarnation: slots for incarnation, slots in sorted(record.shares.items()) if slots
+        },
+        "routers": {
+            names.get(incarnation) or incarnation: slots
+            for incarnation, slots in sorted(record.shares.items())
+            if slots
+        },
+        "address": record.address,
+        "driver": record.driver,
+        "memory_mib": record.memory_mib,
+        "reason": record.reason,
+    }
+
+
+def router(status: RouterStatus) -> dict[str, Any]:
+    """A Router and what it waits for."""
+    return {
+        "name": status.name,
+        "incarnation": status.incarnation,
+        "address": status.address,
+        "state": RouterStatus.State.Name(status.state).removeprefix("STATE_").lower(),
+        "demand": {
+            demand.action: {
+                "waiting": demand.waiting,
+                "idle": sum(share.idle for share in demand.idle),
+            }
+            for demand in status.demand
+        },
+    }
+
+
+def cluster(message: Cluster) -> dict[str, Any]:
+    """The cluster."""
+    names = {status.incarnation: status.name for status in message.routers}
+    return {
+        "name": message.name,
+        "leader": message.leader,
+        "leader_address": message.leader_address,
+        "term": f"{message.term.epoch}.{message.term.revision}",
+        "ledger_revision": message.ledger_revision,
+        "actions": message.actions,
+        "routers": [router(status) for status in message.routers],
+        "containers": [container(status, names) for status in message.containers],
+    }
+
+
+def shares(shown: dict[str, Any]) -> str:
+    """Who holds how many slots of a container, on one line."""
+    return " ".join(f"{name}:{slots}" for name, slots in shown["routers"].items()) or "-"

@@ -1,0 +1,231 @@
+"""The commands against a real server: what they print, send and exit with."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from slotway.cli import action, cluster, container
+from slotway.cli.options import full_name
+from slotway.errors import SlotwayError
+from tests.unit.services import Services, services_in_a_thread
+
+app = typer.Typer()
+for part in (action, cluster, container):
+    app.add_typer(part.app, name=part.__name__.rpartition(".")[2])
+
+CODE = "def main(args):\n    return args\n"
+
+
+class Shell:
+    def __init__(self, services: Services, folder: Path) -> None:
+        self.services = services
+        self.file = folder / "hello.py"
+        self.file.write_text(CODE)
+
+    def run(self, *arguments: str, code: int = 0, env: dict[str, str] | None = None) -> Result:
+        result = CliRunner().invoke(
+            app, arguments, env={"SLOTWAY_ENDPOINT": self.services.address, **(env or {})}
+        )
+        assert result.exit_code == code, (result.output, result.exception)
+        assert "Traceback" not in result.output
+        return result
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(self.run(*arguments, "-o", "json", code=code).stdout)
+
+
+@pytest.fixture(scope="module")
+def services() -> Iterator[Services]:
+    with services_in_a_thread() as services:
+        yield services
+
+
+@pytest.fixture
+def shell(services: Services, tmp_path: Path) -> Shell:
+    services.actions.clear()
+    services.puts.clear()
+    services.invoked.clear()
+    return Shell(services, tmp_path)
+
+
+def test_create_sends_what_was_given(shell: Shell) -> None:
+    result = shell.run(
+        *("action", "create", "hello", str(shell.file), "--main", "main", "-c", "10"),
+        *("-t", "2500", "-m", "128", "-p", "user", '{"id": 7}', "-p", "note", "two words"),
+    )
+    assert result.stdout == ""
+    assert "created default/hello, revision" in result.stderr
+    put = shell.services.puts[0]
+    assert (put.action.name, put.code, put.expected_revision) == ("default/hello", CODE.encode(), 0)
+    assert (put.action.exec.kind, put.action.exec.main) == ("python:3", "main")
+    limits = put.action.limits
+    assert (limits.concurrency, limits.memory_mib) == (10, 128)
+    assert limits.timeout.ToMilliseconds() == 2500
+    assert json.loads(put.action.parameters) == {"user": {"id": 7}, "note": "two words"}
+
+
+def test_create_of_what_exists(shell: Shell) -> None:
+    shell.run("action", "create", "hello", str(shell.file))
+    again = shell.run("action", "create", "hello", str(shell.file), code=1)
+    assert again.stderr == (
+        "error: default/hello exists already: change it with `slotway action update`\n"
+    )
+
+
+def test_update_keeps_what_was_not_given(shell: Shell) -> None:
+    create = ("action", "create", "hello", str(shell.file), "-c", "10", "-m", "128", "-p", "a", "1")
+    before = shell.json(*create)
+    after = shell.json("action", "update", "hello", "--timeout", "900")
+    assert after["timeout_ms"] == 900
+    same = ("concurrency", "memory_mib", "code_bytes", "kind", "binary", "parameters")
+    assert {key: after[key] for key in same} == {key: before[key] for key in same}
+    put = shell.services.puts[-1]
+    assert not put.HasField("code")
+    assert put.expected_revision == before["revision"]
+
+
+def test_update_does_not_overwrite_what_somebody_else_did(shell: Shell) -> None:
+    shell.run("action", "create", "hello", str(shell.file))
+    shell.services.before_put.append(b"other code")
+    result = shell.run("action", "update", "hello", "-c", "5", code=1)
+    assert "changed by someone else meanwhile" in result.stderr
+    assert shell.services.actions["default/hello"][1] == b"other code"
+
+
+def test_update_with_a_file_creates(shell: Shell) -> None:
+    shell.run("action", "update", "hello", code=1)
+    shell.run("action", "update", "hello", str(shell.file))
+    assert shell.json("action", "get", "hello")["code_bytes"] == len(CODE)
+
+
+def test_zip_archives(shell: Shell, tmp_path: Path) -> None:
+    good, bad, none = tmp_path / "good.zip", tmp_path / "bad.zip", tmp_path / "none.zip"
+    for path, name in ((good, "__main__.py"), (bad, "other.py")):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(name, CODE)
+    none.write_text("no archive")
+    assert shell.json("action", "create", "z", str(good))["binary"] is True
+    assert "__main__.py" in shell.run("action", "create", "y", str(bad), code=1).stderr
+    assert "no zip" in shell.run("action", "create", "y", str(none), code=1).stderr
+    # An update to a source file is not an archive any more.
+    assert shell.json("action", "update", "z", str(shell.file))["binary"] is False
+
+
+def test_get_list_and_delete(shell: Shell, tmp_path: Path) -> None:
+    for name in ("a/one", "a/two", "b/one"):
+        shell.run("action", "create", name, str(shell.file))
+    assert [a["name"] for a in shell.json("action", "list")] == ["a/one", "a/two", "b/one"]
+    assert [a["name"] for a in shell.json("action", "list", "/b")] == ["b/one"]
+    assert "a/two" in shell.run("action", "list").stdout
+    copy = tmp_path / "copy.py"
+    assert "python:3" in shell.run("action", "get", "/a/one", "--save-as", str(copy)).stdout
+    assert copy.read_text() == CODE
+    assert shell.json("action", "delete", "a/one") == {"name": "a/one", "deleted": True}
+    assert shell.run("action", "get", "a/one", code=1).stderr == "error: no action a/one\n"
+    assert shell.run("action", "delete", "a/one", code=1).stdout == ""
+
+
+def test_invoke(shell: Shell, tmp_path: Path) -> None:
+    arguments = tmp_path / "arguments.json"
+    arguments.write_text('{"a": 1, "b": 2}')
+    only = ("action", "invoke", "hello", "-r", "-P", str(arguments), "-p", "b", "[3]")
+    result = shell.run(*only)
+    assert json.loads(result.stdout) == {"a": 1, "b": [3]}
+    assert result.stderr == ""
+    record = shell.json("action", "invoke", "/_/hello", "-b", "--param", "x", "y")
+    assert record == {
+        "activation_id": "0190-1",
+        "result": {"x": "y"},
+        "container_id": "c-1",
+        "wait_ms": 0.0,
+        "run_ms": 12.0,
+    }
+    assert shell.services.invoked[-1].action == "default/hello"
+    assert "note: every invocation waits" in shell.run("action", "invoke", "hello").stderr
+
+
+@pytest.mark.parametrize("flag", ["-b", "-r"])
+def test_an_error_of_the_action(shell: Shell, flag: str) -> None:
+    result = shell.run("action", "invoke", "raises", flag, code=3)
+    assert result.stderr == "error: ValueError: no\n"
+    printed = json.loads(result.stdout)
+    error = {"error": "ValueError: no"}
+    expected = {"activation_id": "0190-1", "application_error": error, "status": 502}
+    assert printed == (error if flag == "-r" else expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("action", "invoke", "busy", "-b"), 4, "the wait queue is full (try again in 1.5 s)"),
+        (("action", "invoke", "none", "-b"), 1, "no action default/none"),
+        (("action", "invoke", "late", "-b", "-t", "100"), 4, "Deadline Exceeded"),
+        (("action", "invoke", "a/b/c", "-b"), 1, "is no action's name"),
+        (("action", "invoke", "hello", "-P", "/no/such"), 1, "No such file"),
+        (("action", "create", "x", "/no/such.py"), 1, "No such file"),
+        (("action", "create", "x", "/etc/hostname"), 1, "neither a .py nor a .zip"),
+        (("action", "invoke", "hello", "-p", "key"), 2, "takes two values"),
+        (("action", "invoke"), 2, "Missing argument"),
+        (("action", "list", "-o", "yaml"), 2, "yaml"),
+        (("cluster", "status", "--endpoint", "127.0.0.1:1"), 4, "nobody answers at 127.0.0.1:1"),
+    ],
+)
+def test_mistakes(shell: Shell, arguments: tuple[str, ...], code: int, message: str) -> None:
+    result = shell.run(*arguments, code=code)
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(("flag", "value"), [("-c", "0"), ("-c", "1001"), ("-t", "-5")])
+def test_limits_out_of_range(shell: Shell, flag: str, value: str) -> None:
+    shell.run("action", "create", "hello", str(shell.file), flag, value, code=1)
+
+
+def test_cluster_and_containers(shell: Shell) -> None:
+    status = shell.json("cluster", "status")
+    assert (status["leader"], status["term"]) == ("m1", "1.42")
+    assert status["routers"][0]["demand"] == {"default/hello": {"waiting": 3, "idle": 0}}
+    one = shell.json("container", "list", "--action", "hello")[0]
+    assert (one["state"], one["granted"], one["routers"]) == ("ready", 7, {"r1": 6, "inc-2": 1})
+    assert shell.json("container", "list", "--action", "other") == []
+    assert "r1:6 inc-2:1" in shell.run("container", "list").stdout
+    assert "r1:6 inc-2:1" in shell.run("cluster", "status").stdout
+
+
+def test_watch(shell: Shell) -> None:
+    # The server ends the stream after three: the watch begins anew.
+    lines = shell.run("cluster", "watch", "-o", "json", "--count", "4").stdout.splitlines()
+    assert [json.loads(line)["term"] for line in lines] == ["1.42"] * 4
+    assert "m1 at 127.0.0.1:7000 leads" in shell.run("cluster", "watch", "--count", "1").stdout
+
+
+def test_help_has_examples_and_exit_codes(shell: Shell) -> None:
+    for group in (action, cluster, container):
+        name = group.__name__.rpartition(".")[2]
+        for command in group.app.registered_commands:
+            verb = command.name or command.callback.__name__
+            text = shell.run(name, verb, "--help").stdout
+            assert f"slotway {name} {verb}" in text
+            assert "3 the action's own code failed" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "full"),
+    [("x", "default/x"), ("/ns/x", "ns/x"), ("ns/x", "ns/x"), ("/_/x", "default/x")],
+)
+def test_names(given: str, full: str) -> None:
+    assert full_name(given) == full
+
+
+@pytest.mark.parametrize("given", ["", "/x", "a/b/c", "-x", "a b", "ns/", "x" * 65])
+def test_names_out_of_pattern(given: str) -> None:
+    with pytest.raises(SlotwayError):
+        full_name(given)
