@@ -5,6 +5,7 @@ from slotway.etcd.errors import (
     Compacted,
     EtcdError,
     EtcdUnavailable,
+    LeaseGone,
     OutcomeUnknown,
     WrongCluster,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Get",
     "KeyValue",
     "Lease",
+    "LeaseGone",
     "Listing",
     "Operation",
     "OutcomeUnknown",

@@ -10,7 +10,7 @@ from typing import Self
 
 from slotway.etcd import rpc_pb2
 from slotway.etcd.connection import Connection
-from slotway.etcd.errors import Compacted, EtcdError
+from slotway.etcd.errors import Compacted, EtcdError, LeaseGone
 from slotway.etcd.model import (
     Access,
     Compare,
@@ -168,15 +168,12 @@ class Client:
 
     async def revoke(self, lease: int) -> None:
         """Ends a lease and deletes its keys; one that is gone is fine."""
-        try:
+        with contextlib.suppress(LeaseGone):
             await self._connection.call(
                 lambda member: member.lease.LeaseRevoke,
                 rpc_pb2.LeaseRevokeRequest(ID=lease),
                 repeat=True,
             )
-        except EtcdError as exc:
-            if not str(exc).endswith("etcdserver: requested lease not found"):
-                raise
 
 
 def _compare(one: Compare) -> rpc_pb2.Compare:

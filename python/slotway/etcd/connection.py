@@ -22,6 +22,7 @@ from slotway.etcd.errors import (
     Compacted,
     EtcdError,
     EtcdUnavailable,
+    LeaseGone,
     OutcomeUnknown,
     Verdict,
     WrongCluster,
@@ -191,6 +192,8 @@ class Connection:
                 match judge(exc.code(), details):
                     case Verdict.COMPACTED:
                         raise Compacted(details) from exc
+                    case Verdict.REFUSED if details == "etcdserver: requested lease not found":
+                        raise LeaseGone(f"{member.endpoint}: {details}") from exc
                     case Verdict.REFUSED:
                         raise EtcdError(f"{member.endpoint}: {details}") from exc
                     case Verdict.AUTHENTICATE if self.access.user:

@@ -33,6 +33,10 @@ class Compacted(EtcdError):  # noqa: N818
         self.revision = revision
 
 
+class LeaseGone(EtcdError):  # noqa: N818
+    """The lease has ended; the request was not applied."""
+
+
 class WrongCluster(EtcdError):  # noqa: N818
     """Not the etcd that was there before: another cluster id, or its revision went back."""
 

@@ -13,7 +13,7 @@ from typing import Self
 import structlog
 
 from slotway.etcd.client import Client
-from slotway.etcd.errors import EtcdError, EtcdUnavailable, OutcomeUnknown
+from slotway.etcd.errors import EtcdError, EtcdUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -24,8 +24,8 @@ BEATS = 4
 class Lease:
     """An async context manager: granted on entry, kept alive meanwhile, revoked on exit.
 
-    Entry raises what `Client.grant` raises. `lost` is set when etcd says that the lease is gone, or
-    when no beat was answered for the whole time to live.
+    Entry raises what `Client.grant` raises. `lost` is set when etcd says that the lease is gone; as
+    long as etcd does not answer, nobody knows, and it goes on trying.
     """
 
     def __init__(self, client: Client, ttl_s: int):
@@ -55,20 +55,15 @@ class Lease:
             log.info("etcd lease left to expire", ttl_s=self._ttl_s, why=str(problem))
 
     async def _beat(self) -> None:
-        now = asyncio.get_running_loop().time
-        answered = now()
         try:
-            while now() - answered < self._ttl_s:
+            while True:
                 await asyncio.sleep(self._ttl_s / BEATS)
-                sent = now()
                 try:
                     if await self._client.keep_alive(self.id) == 0:
                         log.warning("etcd lease is gone", ttl_s=self._ttl_s)
                         return
-                    answered = sent
-                except (EtcdUnavailable, OutcomeUnknown) as exc:
+                except EtcdUnavailable as exc:
                     log.info("etcd lease: a beat was not answered", why=str(exc))
-            log.warning("etcd lease: no beat was answered for its whole time to live")
         except EtcdError as exc:
             log.warning("etcd lease cannot be kept", why=str(exc))
         finally:
