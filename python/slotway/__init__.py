@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from slotway.aio import Activation, ApplicationError
     from slotway.client import Client
+    from slotway.errors import SlotwayError
     from slotway.status import CallError
 
-__all__ = ["Activation", "ApplicationError", "CallError", "Client"]
+__all__ = ["Activation", "ApplicationError", "CallError", "Client", "SlotwayError"]
 
 
 def __getattr__(name: str) -> object:
@@ -18,6 +19,10 @@ def __getattr__(name: str) -> object:
         from slotway.client import Client
 
         return Client
+    if name == "SlotwayError":
+        from slotway.errors import SlotwayError
+
+        return SlotwayError
     if name in __all__:
         from slotway import aio
 

@@ -51,6 +51,7 @@ INVOKE_TIMEOUT_SECONDS = 660.0
 """For an invocation whose caller names no timeout: the longest timeout of an action, and a minute
 to wait."""
 _PAGE_SIZE = 1000
+_ZIP = b"PK\x03\x04"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +154,39 @@ class Client:
         )
 
     async def put_action(
+        self,
+        name: str,
+        code: bytes,
+        *,
+        concurrency: int = 1,
+        timeout: float = 60.0,  # noqa: ASYNC109 - the action's own
+        memory_mib: int = 256,
+        kind: str = "python:3",
+        main: str = "main",
+        parameters: Mapping[str, Any] | None = None,
+        expected_revision: int | None = None,
+    ) -> Action:
+        """Creates or replaces an action; returns it with its revision.
+
+        `code` is a source file, or a zip archive with a __main__.py; `timeout` is how long one run
+        may take; `parameters` are default arguments. For `expected_revision` see `replace_action`.
+        """
+        action = Action(
+            name=name,
+            exec=Exec(kind=kind, main=main, binary=code.startswith(_ZIP)),
+            limits=Limits(concurrency=concurrency, memory_mib=memory_mib),
+            parameters=json.dumps(dict(parameters or {})).encode(),
+        )
+        action.limits.timeout.FromMilliseconds(round(timeout * 1000))
+        return await self.replace_action(action, code, expected_revision=expected_revision)
+
+    async def replace_action(
         self, action: Action, code: bytes | None = None, *, expected_revision: int | None = None
     ) -> Action:
-        """Creates or replaces an action; returns it with its new revision.
+        """Puts an action as it is given; returns it with its new revision.
 
-        Without `code` the code of the present revision is kept. `expected_revision` is the
-        revision that is to be replaced, 0 if the action must not exist yet; None replaces whatever
-        is there.
+        Without `code` the code of the present revision is kept. `expected_revision` is the revision
+        that is to be replaced, 0 if the action must not exist yet; None replaces whatever is there.
         """
         request = _actions.PutActionRequest(
             action=action, code=code, expected_revision=expected_revision

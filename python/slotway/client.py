@@ -67,11 +67,39 @@ class Client:
         )
 
     def put_action(
+        self,
+        name: str,
+        code: bytes,
+        *,
+        concurrency: int = 1,
+        timeout: float = 60.0,
+        memory_mib: int = 256,
+        kind: str = "python:3",
+        main: str = "main",
+        parameters: Mapping[str, Any] | None = None,
+        expected_revision: int | None = None,
+    ) -> Action:
+        """Creates or replaces an action; `timeout` is how long one run may take, in seconds."""
+        return self._wait(
+            self._client.put_action(
+                name,
+                code,
+                concurrency=concurrency,
+                timeout=timeout,
+                memory_mib=memory_mib,
+                kind=kind,
+                main=main,
+                parameters=parameters,
+                expected_revision=expected_revision,
+            )
+        )
+
+    def replace_action(
         self, action: Action, code: bytes | None = None, *, expected_revision: int | None = None
     ) -> Action:
-        """Creates or replaces an action; returns it with its new revision."""
+        """Puts an action as it is given; without `code` its code stays."""
         return self._wait(
-            self._client.put_action(action, code, expected_revision=expected_revision)
+            self._client.replace_action(action, code, expected_revision=expected_revision)
         )
 
     def get_action(self, name: str) -> Action:

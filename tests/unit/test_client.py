@@ -59,8 +59,10 @@ async def test_errors_say_what_a_caller_decides_by(client: aio.Client) -> None:
 
 async def test_actions(services: Services, client: aio.Client) -> None:
     for name in ("a/1", "a/2", "a/3", "b/1", "b/2"):
-        put = await client.put_action(aio.Action(name=name), b"code of " + name.encode())
+        put = await client.put_action(name, b"code of " + name.encode(), concurrency=3, timeout=1.5)
         assert put.revision > 0
+        assert (put.limits.concurrency, put.limits.timeout.ToMilliseconds()) == (3, 1500)
+        assert (put.exec.kind, put.exec.binary) == ("python:3", False)
     assert [a.name for a in await client.list_actions()] == ["a/1", "a/2", "a/3", "b/1", "b/2"]
     assert services.pages == 3
     assert [a.name for a in await client.list_actions("b")] == ["b/1", "b/2"]
@@ -68,9 +70,9 @@ async def test_actions(services: Services, client: aio.Client) -> None:
     assert await client.get_code("a/2") == b"code of a/2"
     changed = aio.Action(name="a/2", limits=aio.Limits(concurrency=9))
     with pytest.raises(aio.CallError) as caught:
-        await client.put_action(changed, expected_revision=0)
+        await client.replace_action(changed, expected_revision=0)
     assert (caught.value.reason, caught.value.metadata) == ("REVISION_CONFLICT", {"revision": "2"})
-    await client.put_action(changed, expected_revision=2)
+    await client.replace_action(changed, expected_revision=2)
     assert await client.get_code("a/2") == b"code of a/2"
     await client.delete_action("a/2")
     with pytest.raises(aio.CallError, match="no action a/2"):
@@ -102,7 +104,8 @@ def test_the_client_without_asyncio(elsewhere: Services) -> None:
             client.invoke("default/raises")
         with pytest.raises(slotway.CallError):
             client.invoke("no/such")
-        client.put_action(aio.Action(name="a/1"), b"x", expected_revision=0)
+        client.put_action("a/1", b"x", expected_revision=0)
+        client.replace_action(client.get_action("a/1"))
         assert client.get_code("a/1") == b"x"
         assert client.get_action("a/1") == client.list_actions()[0]
         client.delete_action("a/1")

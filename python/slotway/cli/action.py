@@ -91,7 +91,7 @@ def create(
         code = _read_code(action, file)
         _change(action, kind, main, concurrency, timeout, memory, read(param, param_file))
         try:
-            put = client.put_action(action, code, expected_revision=0)
+            put = client.replace_action(action, code, expected_revision=0)
         except CallError as error:
             if error.reason != "REVISION_CONFLICT":
                 raise
@@ -141,7 +141,7 @@ def update(
         code = _read_code(action, file) if file is not None else None
         _change(action, kind, main, concurrency, timeout, memory, read(param, param_file))
         try:
-            put = client.put_action(action, code, expected_revision=action.revision)
+            put = client.replace_action(action, code, expected_revision=action.revision)
         except CallError as error:
             if error.reason != "REVISION_CONFLICT":
                 raise

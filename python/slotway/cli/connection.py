@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import grpc
 
+from slotway.cli import devfile
 from slotway.cli.report import reporting
 from slotway.client import Client
 from slotway.errors import SlotwayError
@@ -36,8 +37,11 @@ def connected(endpoint: str | None) -> Iterator[Client]:
 
 def dev_endpoint() -> str:
     """The first Router of the newest `slotway dev`."""
-    raise SlotwayError(
-        "no Router is named, and no `slotway dev` was started here: start it, or give --endpoint "
-        "or SLOTWAY_ENDPOINT",
-        reason="NO_ROUTER",
-    )
+    written = devfile.read()
+    if written is None:
+        raise SlotwayError(
+            "no Router is named, and no `slotway dev` was started here: start it, or give "
+            "--endpoint or SLOTWAY_ENDPOINT",
+            reason="NO_ROUTER",
+        )
+    return written.routers[0]
