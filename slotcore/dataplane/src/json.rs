@@ -8,6 +8,9 @@ use std::ops::Range;
 /// How deep objects and arrays may nest, the outermost object counted: one bit of the stack for each.
 pub const DEPTH_MAX: u32 = 64;
 
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
 /// Where and why the bytes are not one JSON object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{what} at byte {offset}")]
@@ -22,13 +25,11 @@ pub struct JsonError {
 ///
 /// Returns where its members are: what stands between the braces, without white space before it; empty for `{}`.
 pub fn validate_object(input: &[u8]) -> Result<Range<usize>, JsonError> {
-    if let Err(error) = std::str::from_utf8(input) {
-        return Err(JsonError {
-            offset: error.valid_up_to(),
-            what: "not UTF-8",
-        });
-    }
-    let mut scanner = Scanner { input, at: 0 };
+    let mut scanner = Scanner {
+        input,
+        at: 0,
+        seen: 0,
+    };
     scanner.space();
     if input.get(scanner.at) != Some(&b'{') {
         return Err(scanner.error("not a JSON object"));
@@ -38,25 +39,22 @@ pub fn validate_object(input: &[u8]) -> Result<Range<usize>, JsonError> {
     if scanner.at < input.len() {
         return Err(scanner.error("something follows the JSON object"));
     }
+    if scanner.seen & HIGH != 0
+        && let Err(error) = std::str::from_utf8(input)
+    {
+        return Err(JsonError {
+            offset: error.valid_up_to(),
+            what: "not UTF-8",
+        });
+    }
     Ok(members)
-}
-
-/// What may come next, after white space.
-#[derive(Clone, Copy, PartialEq)]
-enum Expect {
-    /// A key, or the end of the object that has just begun.
-    FirstKey,
-    Key,
-    /// A value, or the end of the array that has just begun.
-    FirstItem,
-    Value,
-    /// A comma, or the end of the innermost container.
-    Comma,
 }
 
 struct Scanner<'a> {
     input: &'a [u8],
     at: usize,
+    /// All bytes of strings, eight at a time, joined by "or": tells whether there is more than ASCII.
+    seen: u64,
 }
 
 impl Scanner<'_> {
@@ -65,87 +63,88 @@ impl Scanner<'_> {
         // One bit for each open container, the innermost lowest: 1 is an object, 0 an array.
         let mut stack = 1_u64;
         let mut depth = 1_u32;
-        let mut expect = Expect::FirstKey;
         self.at += 1;
         self.space();
         let start = self.at;
+        if self.byte()? == b'}' {
+            self.at += 1;
+            return Ok(start..start);
+        }
+        self.key()?;
         loop {
+            // Here a value begins …
             let byte = self.byte()?;
-            let is_object = stack & 1 == 1;
-            match expect {
-                Expect::FirstKey | Expect::Key if byte == b'"' => {
-                    self.string()?;
-                    self.space();
-                    if self.byte()? != b':' {
-                        return Err(self.error("a colon is missing"));
-                    }
-                    self.at += 1;
-                    expect = Expect::Value;
-                }
-                Expect::FirstKey | Expect::Comma if byte == b'}' && is_object => {
-                    depth -= 1;
-                    if depth == 0 {
-                        self.at += 1;
-                        return Ok(start..self.at - 1);
-                    }
-                    self.at += 1;
-                    stack >>= 1;
-                    expect = Expect::Comma;
-                }
-                Expect::FirstItem | Expect::Comma if byte == b']' && !is_object => {
-                    self.at += 1;
-                    depth -= 1;
-                    stack >>= 1;
-                    expect = Expect::Comma;
-                }
-                Expect::Comma if byte == b',' => {
-                    self.at += 1;
-                    expect = if is_object {
-                        Expect::Key
-                    } else {
-                        Expect::Value
-                    };
-                }
-                Expect::Value | Expect::FirstItem if byte == b'{' || byte == b'[' => {
+            match byte {
+                b'"' => self.string()?,
+                b'-' | b'0'..=b'9' => self.number()?,
+                b'{' | b'[' => {
                     if depth == DEPTH_MAX {
                         return Err(self.error("nested too deeply"));
                     }
-                    self.at += 1;
+                    let is_object = byte == b'{';
                     depth += 1;
-                    stack = stack << 1 | u64::from(byte == b'{');
-                    expect = if byte == b'{' {
-                        Expect::FirstKey
-                    } else {
-                        Expect::FirstItem
-                    };
+                    stack = stack << 1 | u64::from(is_object);
+                    self.at += 1;
+                    self.space();
+                    // The end of an empty one is read below, as every end.
+                    if self.byte()? != if is_object { b'}' } else { b']' } {
+                        if is_object {
+                            self.key()?;
+                        }
+                        continue;
+                    }
                 }
-                Expect::Value | Expect::FirstItem => {
-                    self.scalar(byte)?;
-                    expect = Expect::Comma;
-                }
-                Expect::FirstKey | Expect::Key => return Err(self.error("a key is missing")),
-                Expect::Comma => return Err(self.error("a comma or an end is missing")),
+                b't' => self.literal(b"true")?,
+                b'f' => self.literal(b"false")?,
+                b'n' => self.literal(b"null")?,
+                _ => return Err(self.error("a value is missing")),
             }
-            self.space();
+            // … and here it has ended.
+            loop {
+                self.space();
+                let byte = self.byte()?;
+                let is_object = stack & 1 == 1;
+                if byte == b',' {
+                    self.at += 1;
+                    self.space();
+                    if is_object {
+                        self.key()?;
+                    }
+                    break;
+                }
+                if byte != if is_object { b'}' } else { b']' } {
+                    return Err(self.error("a comma or an end is missing"));
+                }
+                self.at += 1;
+                depth -= 1;
+                stack >>= 1;
+                if depth == 0 {
+                    return Ok(start..self.at - 1);
+                }
+            }
         }
     }
 
-    fn scalar(&mut self, byte: u8) -> Result<(), JsonError> {
-        match byte {
-            b'"' => self.string(),
-            b'-' | b'0'..=b'9' => self.number(),
-            b't' => self.literal(b"true"),
-            b'f' => self.literal(b"false"),
-            b'n' => self.literal(b"null"),
-            _ => Err(self.error("a value is missing")),
+    /// Reads a key and its colon, and the white space around that.
+    fn key(&mut self) -> Result<(), JsonError> {
+        if self.byte()? != b'"' {
+            return Err(self.error("a key is missing"));
         }
+        self.string()?;
+        self.space();
+        if self.byte()? != b':' {
+            return Err(self.error("a colon is missing"));
+        }
+        self.at += 1;
+        self.space();
+        Ok(())
     }
 
     /// Reads the string that begins here.
     fn string(&mut self) -> Result<(), JsonError> {
         self.at += 1;
         loop {
-            self.at += plain_length(&self.input[self.at..]);
+            self.plain();
             match self.byte()? {
                 b'"' => {
                     self.at += 1;
@@ -153,8 +152,30 @@ impl Scanner<'_> {
                 }
                 b'\\' => self.escape()?,
                 byte if byte < 0x20 => return Err(self.error("a control character in a string")),
-                _ => self.at += 1,
+                byte => {
+                    self.seen |= u64::from(byte);
+                    self.at += 1;
+                }
             }
+        }
+    }
+
+    /// Skips what surely is neither a quote nor a backslash nor a control character, eight bytes at a time.
+    fn plain(&mut self) {
+        // The high bit of each byte that is zero: exact for the lowest such byte, and that is the one that counts.
+        let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+        while let Some(chunk) = self.input[self.at..].first_chunk() {
+            let word = u64::from_le_bytes(*chunk);
+            self.seen |= word;
+            let quotes = zeros(word ^ (ONES * u64::from(b'"')));
+            let backslashes = zeros(word ^ (ONES * u64::from(b'\\')));
+            let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+            let special = quotes | backslashes | controls;
+            if special != 0 {
+                self.at += special.trailing_zeros() as usize / 8;
+                return;
+            }
+            self.at += 8;
         }
     }
 
@@ -178,15 +199,19 @@ impl Scanner<'_> {
 
     /// Reads the number that begins here: -? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?
     fn number(&mut self) -> Result<(), JsonError> {
-        self.skip(|byte| byte == b'-');
-        if self.skip(|byte| byte == b'0') == 0 {
+        self.at += usize::from(self.peek() == b'-');
+        if self.peek() == b'0' {
+            self.at += 1;
+        } else {
             self.digits()?;
         }
-        if self.skip(|byte| byte == b'.') == 1 {
+        if self.peek() == b'.' {
+            self.at += 1;
             self.digits()?;
         }
-        if self.skip(|byte| matches!(byte, b'e' | b'E')) == 1 {
-            self.skip(|byte| matches!(byte, b'+' | b'-'));
+        if matches!(self.peek(), b'e' | b'E') {
+            self.at += 1;
+            self.at += usize::from(matches!(self.peek(), b'+' | b'-'));
             self.digits()?;
         }
         Ok(())
@@ -194,7 +219,7 @@ impl Scanner<'_> {
 
     fn digits(&mut self) -> Result<(), JsonError> {
         let start = self.at;
-        while self.input.get(self.at).is_some_and(u8::is_ascii_digit) {
+        while self.peek().is_ascii_digit() {
             self.at += 1;
         }
         if self.at > start {
@@ -202,13 +227,6 @@ impl Scanner<'_> {
         } else {
             Err(self.error("a digit is missing"))
         }
-    }
-
-    /// Skips at most one byte.
-    fn skip(&mut self, is_wanted: impl Fn(u8) -> bool) -> usize {
-        let length = usize::from(self.input.get(self.at).is_some_and(|byte| is_wanted(*byte)));
-        self.at += length;
-        length
     }
 
     fn literal(&mut self, text: &[u8]) -> Result<(), JsonError> {
@@ -220,9 +238,14 @@ impl Scanner<'_> {
     }
 
     fn space(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.input.get(self.at) {
+        while matches!(self.peek(), b' ' | b'\n' | b'\r' | b'\t') {
             self.at += 1;
         }
+    }
+
+    /// The byte here; zero, which is never right, at the end.
+    fn peek(&self) -> u8 {
+        self.input.get(self.at).copied().unwrap_or(0)
     }
 
     fn byte(&self) -> Result<u8, JsonError> {
@@ -239,26 +262,4 @@ impl Scanner<'_> {
             what,
         }
     }
-}
-
-/// How many bytes a string goes on for, at least, without a quote, a backslash or a control character; looks at eight
-/// bytes at once.
-fn plain_length(bytes: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    // The high bit of each byte that is zero (exact for the lowest such byte, which is the one asked for).
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-    let mut length = 0;
-    for chunk in bytes.chunks_exact(8) {
-        let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
-        let quotes = zeros(word ^ (ONES * u64::from(b'"')));
-        let backslashes = zeros(word ^ (ONES * u64::from(b'\\')));
-        let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        let special = quotes | backslashes | controls;
-        if special != 0 {
-            return length + special.trailing_zeros() as usize / 8;
-        }
-        length += 8;
-    }
-    length
 }

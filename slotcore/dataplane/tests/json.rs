@@ -129,7 +129,7 @@ fn wrong_ones() {
         b"{\"a\":\"\xc0\xaf\"}",
         b"{\"a\":\"\xed\xa0\x80\"}",
         b"{\"a\":\"\xe9\"}",
-        b"\xff{}",
+        b"{\"\xff\":\"long enough for a word\"}",
     ] {
         assert_eq!(validate_object(bytes).unwrap_err().what, "not UTF-8");
     }
