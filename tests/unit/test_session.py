@@ -191,9 +191,19 @@ async def test_troubles_are_told_again_to_the_next_leader(
             ("c1", pb.ContainerTrouble.KIND_OVERRUN, 2),
             ("c2", pb.ContainerTrouble.KIND_REFUSED, 1),
         ]
+        plane.happen(troubles=[("c1", "overrun", 1)], demand_rose=True)
+        told = (await first.next("troubles")).troubles
+        assert [(t.container_id, t.slots) for t in told] == [("c1", 1)]  # only what is new
         await other.send((1, 9), welcome=pb.Welcome(protocol_min=1, protocol_max=1))
         told = (await other.next("troubles")).troubles
-        assert [t.container_id for t in told] == ["c1"]
+        assert [(t.container_id, t.slots) for t in told] == [("c1", 3)]
+        # Nothing is told of what has ended.
+        await other.send((1, 9), ended_containers=["c1"])
+        await plane.called("ended")
+        await first.welcome((1, 12))
+        plane.happen(troubles=[("c3", "refused", 1)])
+        told = (await first.next("troubles")).troubles
+        assert [t.container_id for t in told] == ["c3"]
 
 
 async def test_a_stream_that_breaks_is_opened_anew_under_a_greater_number(

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterable, Callable, Iterator, Mapping
+from typing import TypeVar
 
 import structlog
 
@@ -29,6 +30,7 @@ from slotway.v1.manager_pb2 import (
 )
 
 _log = structlog.get_logger()
+_K = TypeVar("_K")
 
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
@@ -63,6 +65,9 @@ class Session:
         self._on_leader = on_leader
         self._attachments: dict[tuple[str, str], tuple[Attachment, asyncio.Task[None]]] = {}
         self._troubles: dict[tuple[str, str], int] = {}
+        """By (container, kind): slots since the leader was told last."""
+        self._overruns: dict[str, int] = {}
+        """Overruns of containers that have not ended: the next leader has to hear of them too."""
         self._streams = itertools.count(1)
         self._reported_at = 0.0
         self._report_timer: asyncio.TimerHandle | None = None
@@ -159,8 +164,7 @@ class Session:
             self._obey(attachment, term, order)
         for container in message.ended_containers:
             attachment.told.pop(container, None)
-            for kind in wire.TROUBLES:
-                self._troubles.pop((container, kind), None)
+            self._overruns.pop(container, None)
             self._plane.ended(attachment.manager, attachment.stream, term, container)
         for peers in message.peers:
             with _refusal_logged(attachment, peers.action):
@@ -189,6 +193,7 @@ class Session:
         attachment.term = self.term = term
         attachment.period = welcome.period.ToTimedelta().total_seconds() or attachment.period
         attachment.due = Due(hello=(term, holdings), report=True, leaving=self._leaving)
+        self._troubles.update({(name, "overrun"): slots for name, slots in self._overruns.items()})
         attachment.wake()
         self._lead(attachment)
 
@@ -230,7 +235,7 @@ class Session:
             if obeyed is not None:
                 message.obeyed.CopyFrom(wire.version_message(obeyed))
             message.troubles.extend(wire.troubles(self._troubles))
-            self._troubles = {key: n for key, n in self._troubles.items() if key[1] == "overrun"}
+            self._troubles.clear()
             self._reported_at = asyncio.get_running_loop().time()
         elif not message.ByteSize():
             return None
@@ -245,8 +250,9 @@ class Session:
                 attachment.due.acknowledgements[container] = (holding, version)
                 attachment.wake()
         for container, kind, slots in events.troubles:
-            if len(self._troubles) < TROUBLES_MAX or (container, kind) in self._troubles:
-                self._troubles[container, kind] = slots
+            _count(self._troubles, (container, kind), slots)
+            if kind == "overrun":
+                _count(self._overruns, container, slots)
         if events.demand_rose or events.troubles:
             self._report_at(0)
         elif events.demand_changed:
@@ -298,6 +304,11 @@ class Session:
             if now - heard_at > SILENT_PERIODS * period and not self._peers_dropped:
                 self._peers_dropped = True
                 self._plane.drop_peers()
+
+
+def _count(counts: dict[_K, int], key: _K, slots: int) -> None:
+    if len(counts) < TROUBLES_MAX or key in counts:
+        counts[key] = counts.get(key, 0) + slots
 
 
 @contextlib.contextmanager
