@@ -1,0 +1,52 @@
+"""One action as the leader knows it, and what is known of its failures to start."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+
+from slotway.errors import SlotwayError
+from slotway.v1 import ledger_pb2
+
+BACK_OFF_S = 0.5
+BACK_OFF_S_MAX = 30.0
+FAILURES_TOLD = 3
+"""So many failed creations in a row are told to the waiting requests; a failed init is at once."""
+
+
+@dataclass(slots=True, eq=False)
+class Action:
+    """`record` as it is on the ledger, `mod_revision` of its key."""
+
+    record: ledger_pb2.ActionRecord
+    mod_revision: int
+    failures: int = 0
+    """In a row, of containers that did not come to serve."""
+    error: SlotwayError | None = None
+    """The newest of them."""
+    not_before: float = 0.0
+    """No container is created before this; the loop's seconds."""
+
+    def failed(self, error: SlotwayError, now: float) -> None:
+        """Backs off, longer each time. Failures of containers that were begun before are one."""
+        self.error = error
+        if now >= self.not_before:
+            self.failures += 1
+            pause = min(BACK_OFF_S_MAX, BACK_OFF_S * 2.0 ** (self.failures - 1))
+            self.not_before = now + pause * random.uniform(0.8, 1.2)
+
+    def served(self) -> None:
+        """A container came to serve: all is well."""
+        self.failures, self.error, self.not_before = 0, None, 0.0
+
+    def refusal(self, now: float) -> SlotwayError | None:
+        """Why waiting requests are to be refused now; None: they may wait."""
+        if self.error is None or now >= self.not_before:
+            return None
+        if self.error.reason == "INIT_FAILED":
+            return self.error
+        if self.failures < FAILURES_TOLD:
+            return None
+        pause = timedelta(seconds=self.not_before - now)
+        return SlotwayError(str(self.error), reason="CREATE_FAILED", retry_delay=pause)

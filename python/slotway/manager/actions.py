@@ -1,0 +1,260 @@
+"""ActionService: checks what is asked for, stores the code, and has the loop write the record."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import grpc.aio
+
+from slotway.errors import SlotwayError
+from slotway.manager.inbox import Write
+from slotway.status import abort_with, invalid
+from slotway.v1 import action_pb2, action_pb2_grpc, ledger_pb2
+
+PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
+MAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,255}")
+CONCURRENCY_MAX = 1000
+TIMEOUT_MS = (100, 600_000)
+TIMEOUT_MS_DEFAULT = 60_000
+MEMORY_MIB = (64, 4096)
+MEMORY_MIB_DEFAULT = 256
+CODE_BYTES_MAX = 16 * 1024 * 1024
+PARAMETERS_BYTES_MAX = 64 * 1024
+PAGE_SIZE_MAX = 1000
+PAGE_SIZE_DEFAULT = 100
+KINDS = frozenset({"python:3"})
+WRITES_MAX = 64
+"""Writes that wait for a commit at once."""
+WRITE_S = 10.0
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class CodeKeeper(Protocol):
+    """Where the code is, by its checksum."""
+
+    async def put(self, code: bytes) -> str:
+        """Stores it and returns its sha256; what is there already is fine."""
+
+    async def get(self, sha256: str) -> bytes:
+        """The code with this checksum."""
+
+
+class Leading(Protocol):
+    """The actions as the leader has them."""
+
+    def records(self) -> dict[str, ledger_pb2.ActionRecord]:
+        """All of them; raises SlotwayError NOT_LEADER or NO_LEADER if another one leads."""
+
+    def write(self, write: Write) -> None:
+        """Hands a write to the loop; raises as above."""
+
+
+class Actions(action_pb2_grpc.ActionServiceServicer):
+    """The service. `kinds` are the runtimes that the driver can run."""
+
+    def __init__(
+        self,
+        leading: Leading,
+        code: CodeKeeper,
+        kinds: frozenset[str] = KINDS,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._leading, self._code, self._kinds, self._now = leading, code, kinds, now
+        self._writing = asyncio.Semaphore(WRITES_MAX)
+
+    async def PutAction(  # noqa: N802
+        self, request: action_pb2.PutActionRequest, context: _Context
+    ) -> action_pb2.PutActionResponse:
+        """See the proto."""
+        try:
+            self._leading.records()
+            record = record_of(request, self._kinds)
+            if request.HasField("code"):
+                record.code_sha256 = await self._code.put(request.code)
+                record.code_bytes = len(request.code)
+            record.updated_at_ms = int(self._now() * 1000)
+            expected = request.expected_revision if request.HasField("expected_revision") else None
+            written = await self._write(record.name, record, expected)
+        except SlotwayError as exc:
+            await abort_with(context, exc)
+        return action_pb2.PutActionResponse(action=message_of(written))
+
+    async def GetAction(  # noqa: N802
+        self, request: action_pb2.GetActionRequest, context: _Context
+    ) -> action_pb2.GetActionResponse:
+        """See the proto."""
+        try:
+            check_name("name", request.name)
+            record = self._leading.records().get(request.name)
+            if record is None:
+                raise SlotwayError(f"no action is named {request.name}", reason="ACTION_NOT_FOUND")
+            response = action_pb2.GetActionResponse(action=message_of(record))
+            if request.with_code:
+                response.code = await self._code.get(record.code_sha256)
+        except SlotwayError as exc:
+            await abort_with(context, exc)
+        return response
+
+    async def ListActions(  # noqa: N802
+        self, request: action_pb2.ListActionsRequest, context: _Context
+    ) -> action_pb2.ListActionsResponse:
+        """See the proto."""
+        try:
+            size = request.page_size or PAGE_SIZE_DEFAULT
+            if size > PAGE_SIZE_MAX:
+                raise invalid("page_size", f"must be at most {PAGE_SIZE_MAX}, not {size}")
+            after = _read_token(request.page_token)
+            records = self._leading.records()
+        except SlotwayError as exc:
+            await abort_with(context, exc)
+        prefix = f"{request.namespace}/" if request.namespace else ""
+        names = sorted(name for name in records if name.startswith(prefix) and name > after)
+        page, more = names[:size], len(names) > size
+        return action_pb2.ListActionsResponse(
+            actions=[message_of(records[name]) for name in page],
+            next_page_token=_make_token(page[-1]) if more else "",
+        )
+
+    async def DeleteAction(  # noqa: N802
+        self, request: action_pb2.DeleteActionRequest, context: _Context
+    ) -> action_pb2.DeleteActionResponse:
+        """See the proto."""
+        try:
+            check_name("name", request.name)
+            expected = request.expected_revision if request.HasField("expected_revision") else None
+            await self._write(request.name, None, expected)
+        except SlotwayError as exc:
+            await abort_with(context, exc)
+        return action_pb2.DeleteActionResponse()
+
+    async def _write(
+        self, name: str, record: ledger_pb2.ActionRecord | None, expected: int | None
+    ) -> ledger_pb2.ActionRecord:
+        done: asyncio.Future[ledger_pb2.ActionRecord] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(WRITE_S), self._writing:
+                self._leading.write(Write(name, record, expected, done))
+                return await done
+        except TimeoutError:
+            raise SlotwayError(
+                f"etcd did not take the write within {WRITE_S:.0f} s; it may yet be done",
+                reason="NO_LEADER",
+            ) from None
+
+
+def check_name(field: str, name: str) -> None:
+    """Raises INVALID_FIELD unless the name is "namespace/name"."""
+    parts = name.split("/")
+    if len(parts) != 2 or not all(PART.fullmatch(part) for part in parts):
+        raise invalid(
+            field, f'must be "namespace/name", each part matching {PART.pattern}, not {name!r:.200}'
+        )
+
+
+def record_of(
+    request: action_pb2.PutActionRequest, kinds: frozenset[str]
+) -> ledger_pb2.ActionRecord:
+    """The record that the request asks for, without revision and code; raises INVALID_FIELD."""
+    action = request.action
+    check_name("action.name", action.name)
+    if action.exec.kind not in kinds:
+        known = ", ".join(sorted(kinds))
+        raise invalid("action.exec.kind", f"must be one of {known}, not {action.exec.kind!r:.100}")
+    if action.exec.main and not MAIN.fullmatch(action.exec.main):
+        raise invalid("action.exec.main", f"must match {MAIN.pattern}")
+    if request.HasField("code"):
+        _check_code(request.code, binary=action.exec.binary)
+    limits = action.limits
+    concurrency = limits.concurrency or 1
+    _check_range("action.limits.concurrency", concurrency, 1, CONCURRENCY_MAX, "")
+    timeout_ms = TIMEOUT_MS_DEFAULT
+    if limits.HasField("timeout"):
+        timeout_ms = limits.timeout.seconds * 1000 + limits.timeout.nanos // 1_000_000
+        _check_range("action.limits.timeout", timeout_ms, *TIMEOUT_MS, " ms")
+    memory_mib = limits.memory_mib or MEMORY_MIB_DEFAULT
+    _check_range("action.limits.memory_mib", memory_mib, *MEMORY_MIB, " MiB")
+    return ledger_pb2.ActionRecord(
+        name=action.name,
+        kind=action.exec.kind,
+        main=action.exec.main,
+        binary=action.exec.binary,
+        concurrency=concurrency,
+        timeout_ms=timeout_ms,
+        memory_mib=memory_mib,
+        parameters=_parameters(action.parameters),
+    )
+
+
+def _check_range(field: str, value: int, low: int, high: int, unit: str) -> None:
+    if not low <= value <= high:
+        raise invalid(field, f"must be between {low} and {high}{unit}, not {value}")
+
+
+def _check_code(code: bytes, *, binary: bool) -> None:
+    if not code:
+        raise invalid("code", "must not be empty")
+    if len(code) > CODE_BYTES_MAX:
+        raise SlotwayError(
+            f"code: has {len(code)} bytes, at most {CODE_BYTES_MAX} are allowed",
+            reason="REQUEST_TOO_LARGE",
+            metadata={"limit_bytes": str(CODE_BYTES_MAX)},
+        )
+    if not binary:
+        try:
+            code.decode()
+        except UnicodeDecodeError as exc:
+            raise invalid("code", f"is not UTF-8 ({exc}); for an archive set exec.binary") from exc
+
+
+def _parameters(given: bytes) -> str:
+    if not given:
+        return ""
+    if len(given) > PARAMETERS_BYTES_MAX:
+        raise invalid("action.parameters", f"must have at most {PARAMETERS_BYTES_MAX} bytes")
+    try:
+        parsed = json.loads(given)
+        text = json.dumps(parsed, allow_nan=False, separators=(",", ":"))
+    except (ValueError, RecursionError) as exc:
+        raise invalid("action.parameters", f"must be a JSON object: {exc}") from exc
+    if not isinstance(parsed, dict):
+        raise invalid("action.parameters", "must be a JSON object")
+    return text if parsed else ""
+
+
+def message_of(record: ledger_pb2.ActionRecord) -> action_pb2.Action:
+    """The action as callers see it."""
+    action = action_pb2.Action(
+        name=record.name,
+        revision=record.revision,
+        exec=action_pb2.Exec(
+            kind=record.kind,
+            main=record.main,
+            binary=record.binary,
+            code_sha256=record.code_sha256,
+            code_bytes=record.code_bytes,
+        ),
+        limits=action_pb2.Limits(concurrency=record.concurrency, memory_mib=record.memory_mib),
+        parameters=record.parameters.encode(),
+    )
+    action.limits.timeout.FromMilliseconds(record.timeout_ms)
+    action.updated_at.FromMilliseconds(record.updated_at_ms)
+    return action
+
+
+def _make_token(name: str) -> str:
+    return base64.urlsafe_b64encode(name.encode()).decode()
+
+
+def _read_token(token: str) -> str:
+    try:
+        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError, ValueError) as exc:
+        raise invalid("page_token", "is not one that ListActions returned") from exc

@@ -1,0 +1,439 @@
+"""The leader's view of one term: the ledger's shares, the containers, the actions, and the plan.
+
+Everything here is memory: what is staged becomes true by the loop's commits. After a commit whose
+outcome had to be settled the view is replaced by what etcd has; what was decided meanwhile is
+decided anew, because every decision is made from states and never from the event that led to it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from slotway._slotcore import Ledger, LedgerError
+from slotway.drivers.base import ContainerId, Driver, Label
+from slotway.manager.action import Action
+from slotway.manager.chain import Records, Term
+from slotway.manager.container import Container
+from slotway.manager.plan import (
+    ActionView,
+    ContainerView,
+    Decisions,
+    Idle,
+    Phase,
+    Room,
+    RouterView,
+    Share,
+    Tempo,
+    Wish,
+    admit,
+    plan_action,
+)
+from slotway.manager.routers import Router, Routers
+from slotway.records import Keys, decode
+from slotway.v1 import ledger_pb2
+from slotway.v1.ledger_pb2 import (
+    CONTAINER_STATE_CREATING,
+    CONTAINER_STATE_DESTROYING,
+    CONTAINER_STATE_DRAINING,
+    CONTAINER_STATE_INITIALISING,
+    CONTAINER_STATE_READY,
+)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How many containers there may be, and how long they are kept. Seconds."""
+
+    containers_max: int = 100
+    memory_mib_max: int = 64 * 1024
+    keep_warm_s: float = 60.0
+    overrun_grace_s: float = 5.0
+    drain_grace_s: float = 5.0
+    """Past the action's timeout, for a container that drains."""
+    silence_grace_s: float = 30.0
+
+
+class Books:
+    """See the module. One object per term; the ledger and the routers outlive it."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        routers: Routers,
+        driver: Driver,
+        keys: Keys,
+        term: Term,
+        policy: Policy,
+        clock: Callable[[], float],
+    ) -> None:
+        self.ledger, self.routers, self.term, self.policy = ledger, routers, term, policy
+        self.containers: dict[str, Container] = {}
+        self.actions: dict[str, Action] = {}
+        self.dirty: set[str] = set()
+        """Actions to be planned in this turn."""
+        self.hungry: set[str] = set()
+        """Actions that want more than they got: planned anew whenever something ends."""
+        self.revision = 0
+        """Of the newest commit."""
+        self._by_action: dict[str, set[str]] = {}
+        self._wakes: dict[str, float] = {}
+        self._driver, self._keys, self._clock = driver, keys, clock
+        self._began_at = clock()
+        self._tempo = Tempo(silent_grace_s=policy.silence_grace_s)
+
+    # What etcd has.
+
+    def adopt(self, records: Records) -> list[tuple[str, int, dict[str, int]]]:
+        """Replaces the view by what etcd has; returns (container, capacity, shares) for the ledger.
+
+        What this leader's own tasks have found out meanwhile is kept. Raises RecordError.
+        """
+        now, before = self._clock(), self.containers
+        self.revision = records.revision
+        self.containers, self._by_action = {}, {}
+        shares = []
+        for item in records.containers:
+            record = decode(ledger_pb2.ContainerRecord, item.key, item.value)
+            container = before.get(record.id) or Container(record, now)
+            if container.record.state != record.state:
+                container.since = now
+            container.record, container.mod_revision = record, item.mod_revision
+            self._enlist(container)
+            shares.append((record.id, record.capacity, dict(record.shares)))
+            if not record.shares:
+                container.idle_since = container.idle_since or now
+        actions = self.actions
+        self.actions = {}
+        for item in records.actions:
+            known = decode(ledger_pb2.ActionRecord, item.key, item.value)
+            action = actions.get(known.name)
+            if action is None or action.record.revision != known.revision:
+                action = Action(known, item.mod_revision)
+            action.record, action.mod_revision = known, item.mod_revision
+            self.actions[known.name] = action
+        self.dirty.update(self.actions, self._by_action)
+        return shares
+
+    def resume(self, *, taken_over: bool) -> None:
+        """Stages what containers' states ask for after `adopt`, once the ledger has the records."""
+        for container in list(self.containers.values()):
+            if taken_over and container.state == CONTAINER_STATE_INITIALISING:
+                container.failed = True  # nobody knows how far another leader's init came
+            if container.ended:
+                self.ledger.remove(container.id)
+            else:
+                self.advance(container)
+
+    def _enlist(self, container: Container) -> None:
+        self.containers[container.id] = container
+        self._by_action.setdefault(container.record.action, set()).add(container.id)
+
+    def forget(self, name: str) -> None:
+        """The container's record is gone."""
+        container = self.containers.pop(name, None)
+        if container is not None:
+            ids = self._by_action.get(container.record.action, set())
+            ids.discard(name)
+            if not ids:
+                self._by_action.pop(container.record.action, None)
+            self.touched(container)
+
+    def touched(self, container: Container) -> None:
+        """Something of the container changed: its action is planned in this turn, and so are those
+        that wait for room."""
+        self.dirty.add(container.record.action)
+        if container.phase in (Phase.ENDING, Phase.DRAINING):
+            self.dirty.update(self.hungry)
+
+    def of(self, action: str) -> Iterable[Container]:
+        """The action's containers."""
+        return [self.containers[name] for name in sorted(self._by_action.get(action, ()))]
+
+    # Containers' lives.
+
+    def label(self, container: Container) -> Label:
+        """What the container carries with it."""
+        return Label(
+            self._keys.cluster, self.term[0], ContainerId(container.id), container.record.term
+        )
+
+    def advance(self, container: Container) -> None:
+        """Stages the state that follows from what the driver said."""
+        now = self._clock()
+        if container.ended:
+            return
+        if container.failed and container.phase is Phase.COMING:
+            self.enter(container, CONTAINER_STATE_DESTROYING, "it did not come to serve")
+        elif container.done == container.state == CONTAINER_STATE_CREATING:
+            self.enter(container, CONTAINER_STATE_INITIALISING)
+        elif container.done == container.state == CONTAINER_STATE_INITIALISING:
+            self.enter(container, CONTAINER_STATE_READY)
+            container.unspread, container.idle_since = True, now
+
+    def enter(
+        self, container: Container, state: ledger_pb2.ContainerState.ValueType, reason: str = ""
+    ) -> None:
+        """Stages a change of state."""
+        container.enter(state, self._clock(), reason)
+        self.ledger.touch(container.id)
+        self.touched(container)
+        log.info(
+            "container",
+            id=container.id,
+            action=container.record.action,
+            state=ledger_pb2.ContainerState.Name(state).removeprefix("CONTAINER_STATE_").lower(),
+            reason=reason or None,
+        )
+
+    def drain(self, container: Container, reason: str) -> None:
+        """Ends a container when its routers have given their slots back; one that does not serve
+        yet, and one that nobody holds, at once."""
+        if container.state == CONTAINER_STATE_READY and self.ledger.staged_shares(container.id):
+            self.enter(container, CONTAINER_STATE_DRAINING, reason)
+        elif container.phase in (Phase.COMING, Phase.READY):
+            self.enter(container, CONTAINER_STATE_DESTROYING, reason)
+
+    def end(self, container: Container) -> list[str]:
+        """The engine has proved the end. Stages the deletion; returns the routers to be told."""
+        container.ended = True
+        holders = list(self.ledger.shares(container.id))
+        self.ledger.remove(container.id)
+        for router in self.routers.by_id.values():
+            router.facts.forget(container.id)
+        self.touched(container)
+        return holders
+
+    def look(self) -> None:
+        """What only time brings about: deadlines, keep-warm, overruns, silence."""
+        now = self._clock()
+        for container in list(self.containers.values()):
+            if container.ended:
+                continue
+            if container.state == CONTAINER_STATE_READY:
+                if container.retire_at is not None and now >= container.retire_at:
+                    self.drain(container, "requests ran past their time, or lost their connection")
+                elif self.ledger.staged_shares(container.id):
+                    container.idle_since = None
+                elif container.idle_since is None:
+                    container.idle_since = now
+                elif now - container.idle_since >= self.policy.keep_warm_s:
+                    self.drain(container, "it was idle")
+            elif container.state == CONTAINER_STATE_DRAINING:
+                limit_s = container.record.timeout_ms / 1000 + self.policy.drain_grace_s
+                if now - container.since >= limit_s:
+                    self.enter(container, CONTAINER_STATE_DESTROYING, container.record.reason)
+        for router in self.routers.by_id.values():
+            fresh = self.routers.fresh(router, now)
+            if fresh != router.was_fresh:
+                router.was_fresh = fresh
+                self.changed(router)
+        self.dirty.update(self.hungry)
+
+    def changed(self, router: Router) -> None:
+        """What is known of a router changed: everything that it has a part in is planned."""
+        self.dirty.update(router.facts.waiting)
+        self.dirty.update(self._by_action)
+
+    def wake(self) -> float | None:
+        """Marks the actions that wanted to be planned by now; returns when the next one does."""
+        now = self._clock()
+        due = [name for name, at in self._wakes.items() if at <= now]
+        for name in due:
+            del self._wakes[name]
+        self.dirty.update(due)
+        return min(self._wakes.values(), default=None)
+
+    # The plan.
+
+    def plan(self) -> dict[str, Decisions]:
+        """Plans the dirty actions, stages what was decided, and returns it."""
+        plans: dict[str, Decisions] = {}
+        wishes = []
+        names, self.dirty = sorted(self.dirty), set()
+        for name in names:
+            self.hungry.discard(name)
+            decisions = plan_action(self.view(name), self._tempo)
+            plans[name] = decisions
+            self._stage(name, decisions)
+            action = self.actions.get(name)
+            if action is not None and decisions.create:
+                wishes.append(Wish(name, decisions.create, action.record.memory_mib))
+            if decisions.create or decisions.unmet:
+                self.hungry.add(name)
+        if wishes:
+            self._admit(wishes)
+        return plans
+
+    def view(self, name: str) -> ActionView:
+        """The facts for the plan of one action."""
+        now, action = self._clock(), self.actions.get(name)
+        containers = [self._container_view(name, c, now) for c in self.of(name)]
+        routers = [
+            self._router_view(name, router, now)
+            for router in self.routers.by_id.values()
+            if router.session is not None or self._holds(router.id, containers)
+        ]
+        strangers = {holder for c in containers for holder in c.shares} - {r.id for r in routers}
+        routers += [
+            RouterView(holder, known=False, fresh=False, silent_since=self._began_at)
+            for holder in sorted(strangers)
+        ]
+        room = 0
+        if action is not None and any(router.waiting for router in routers):
+            room = self._room_for(action, containers, now)
+        record = action.record if action is not None else None
+        return ActionView(
+            name=name,
+            revision=record.revision if record else 0,
+            capacity=record.concurrency if record else 1,
+            containers=containers,
+            routers=routers,
+            room=room,
+            now=now,
+        )
+
+    def _holds(self, router: str, containers: list[ContainerView]) -> bool:
+        return any(router in container.shares for container in containers)
+
+    def _container_view(self, action: str, container: Container, now: float) -> ContainerView:
+        shares = {}
+        if not container.ended:
+            for holder, slots in self.ledger.staged_shares(container.id).items():
+                target = min(slots, self.ledger.target(container.id, holder))
+                router = self.routers.get(holder)
+                idle = router.facts.idle(action, container.id, target) if router else 0
+                changed_at = container.changed_at.get(holder, 0.0)
+                shares[holder] = Share(slots, target, idle, changed_at)
+        return ContainerView(
+            container.id,
+            container.record.revision,
+            container.phase,
+            container.record.capacity,
+            0 if container.ended else self.ledger.free(container.id),
+            shares,
+            container.unspread,
+        )
+
+    def _router_view(self, action: str, router: Router, now: float) -> RouterView:
+        known = router.session is not None and self.ledger.known(router.id)
+        fresh = known and self.routers.fresh(router, now)
+        return RouterView(
+            router.id,
+            waiting=router.facts.waiting.get(action, 0),
+            known=known,
+            fresh=fresh,
+            stuck=self.routers.stuck(router, now),
+            leaving=router.leaving,
+            restarted=now < router.restarted_until,
+            vanished=router.vanished,
+            silent_since=None if fresh else router.facts.reported_at,
+        )
+
+    def _room_for(self, action: Action, containers: list[ContainerView], now: float) -> int:
+        if action.record.memory_mib > self.policy.memory_mib_max:
+            return 0
+        if now < action.not_before:
+            self._wake_at(action.not_before, action.record.name)
+            return 0
+        kept = [
+            c
+            for c in self.containers.values()
+            if c.phase is not Phase.ENDING
+            and (c.idle_since is None or c.record.action == action.record.name)
+        ]
+        memory = self.policy.memory_mib_max - sum(c.record.memory_mib for c in kept)
+        room = min(self.policy.containers_max - len(kept), memory // action.record.memory_mib)
+        if action.failures:  # one at a time, until one comes to serve
+            coming = sum(container.phase is Phase.COMING for container in containers)
+            room = min(room, 1 - coming)
+        return max(0, room)
+
+    def _wake_at(self, at: float, name: str) -> None:
+        self._wakes[name] = min(at, self._wakes.get(name, at))
+
+    def _stage(self, name: str, decisions: Decisions) -> None:
+        now = self._clock()
+        for order in decisions.grants:
+            try:
+                self.ledger.grant(order.container, order.router, order.target)
+            except LedgerError:
+                log.exception("the ledger refused a grant", order=order)
+                continue
+            container = self.containers[order.container]
+            container.changed_at[order.router] = now
+            container.idle_since = None
+        for order in decisions.recalls:
+            try:
+                self.ledger.recall(order.container, order.router, order.target)
+            except LedgerError:
+                log.exception("the ledger refused a recall", order=order)
+                continue
+            self.containers[order.container].changed_at[order.router] = now
+        for container_id in decisions.spread:
+            self.containers[container_id].unspread = False
+        for container_id, reason in decisions.drains:
+            self.drain(self.containers[container_id], reason)
+        for container_id, reason in decisions.destroys:
+            self.enter(self.containers[container_id], CONTAINER_STATE_DESTROYING, reason)
+        if decisions.wake_at is not None:
+            self._wake_at(decisions.wake_at, name)
+
+    def _admit(self, wishes: list[Wish]) -> None:
+        now = self._clock()
+        all_of_them = list(self.containers.values())
+        ending = [c for c in all_of_them if c.phase is Phase.ENDING]
+        room = Room(
+            self.policy.containers_max - len(all_of_them),
+            self.policy.memory_mib_max - sum(c.record.memory_mib for c in all_of_them),
+        )
+        later = Room(len(ending), sum(c.record.memory_mib for c in ending))
+        idle = [
+            Idle(c.id, c.record.action, c.record.memory_mib, c.since)
+            for c in all_of_them
+            if c.state == CONTAINER_STATE_READY and self._evictable(c, now)
+        ]
+        admission = admit(room, later, wishes, idle)
+        for name in admission.evict:
+            self.drain(self.containers[name], "another action needs its room")
+        for name, count in admission.create.items():
+            for _ in range(count):
+                self._create(self.actions[name].record)
+
+    def _evictable(self, container: Container, now: float) -> bool:
+        """Nobody holds a share, or nobody who was heard of for long."""
+        if container.ended:
+            return False
+        for holder in self.ledger.staged_shares(container.id):
+            router = self.routers.get(holder)
+            heard_at = router.facts.reported_at if router else self._began_at
+            if not (router and router.vanished) and now - heard_at < self.policy.silence_grace_s:
+                return False
+        return True
+
+    def _create(self, action: ledger_pb2.ActionRecord) -> None:
+        name = ContainerId(secrets.token_hex(8))
+        record = ledger_pb2.ContainerRecord(
+            id=name,
+            action=action.name,
+            revision=action.revision,
+            state=CONTAINER_STATE_CREATING,
+            capacity=action.concurrency,
+            address=self._driver.address(name),
+            driver=self._driver.name,
+            engine=self._driver.engine(),
+            term=f"{self.term[0]}.{self.term[1]}",
+            timeout_ms=action.timeout_ms,
+            memory_mib=action.memory_mib,
+            created_at_ms=time.time_ns() // 1_000_000,
+        )
+        container = Container(record, self._clock())
+        self._enlist(container)
+        self.ledger.add(name, action.concurrency)
+        log.info("container", id=name, action=action.name, state="creating")

@@ -1,0 +1,91 @@
+"""What one router has said of its demand, and which of our orders it had obeyed by then."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from slotway.v1 import manager_pb2
+
+
+class Facts:
+    """The newest report of one router on its present stream. Times are the loop's seconds."""
+
+    def __init__(self, now: float) -> None:
+        self.reported_at = now
+        self.obeyed = 0
+        """Counter of the newest order of this term that the router had obeyed."""
+        self.waiting: dict[str, int] = {}
+        """Per action; no entry: none."""
+        self._idle: dict[str, dict[str, int]] = {}
+        self._seen: dict[str, int] = {}
+        self._sent: dict[str, deque[tuple[int, int]]] = {}
+        self._raises: deque[tuple[int, float]] = deque()
+
+    def hold(self, holdings: Iterable[tuple[str, int]]) -> None:
+        """(container, held) as the Hello says: what is reported from now on is a part of it."""
+        self._seen = dict(holdings)
+
+    def sent(self, container: str, counter: int, target: int, now: float) -> None:
+        """An order goes out on the router's stream."""
+        sent = self._sent.setdefault(container, deque())
+        before = sent[-1][1] if sent else self._seen.get(container, 0)
+        sent.append((counter, target))
+        if target > before:
+            self._raises.append((counter, now))
+
+    def acknowledged(self, container: str, holding: int) -> None:
+        """The router holds no more than this, for good."""
+        if not self._sent.get(container):
+            self._seen[container] = holding
+
+    def forget(self, container: str) -> None:
+        """The container has ended."""
+        self._seen.pop(container, None)
+        self._sent.pop(container, None)
+
+    def report(self, message: manager_pb2.AttachRequest, term: tuple[int, int]) -> set[str]:
+        """Takes what a report says. Returns the actions for which something changed, or is due."""
+        changed: set[str] = set()
+        of = (message.obeyed.term.epoch, message.obeyed.term.revision)
+        if of == term and message.obeyed.counter > self.obeyed:
+            self.obeyed = message.obeyed.counter
+            self._see()
+        for demand in message.demand:
+            name = demand.action
+            idle = {share.container_id: share.idle for share in demand.idle if share.idle}
+            if demand.waiting or name in self.waiting or idle != self._idle.get(name, {}):
+                changed.add(name)
+            self.waiting[name], self._idle[name] = demand.waiting, idle
+            if not demand.waiting:
+                del self.waiting[name]
+            if not idle:
+                del self._idle[name]
+        return changed
+
+    def _see(self) -> None:
+        for container in list(self._sent):
+            orders = self._sent[container]
+            while orders and orders[0][0] <= self.obeyed:
+                self._seen[container] = orders.popleft()[1]
+            if not orders:
+                del self._sent[container]
+        while self._raises and self._raises[0][0] <= self.obeyed:
+            self._raises.popleft()
+
+    def idle(self, action: str, container: str, target: int) -> int:
+        """Slots free at the router when it has obeyed `target`, as far as is known.
+
+        Orders that the report has not seen change what it says by as much as they change the share.
+        """
+        idle = self._idle.get(action, {}).get(container, 0)
+        return max(0, min(target, idle + target - self._seen.get(container, 0)))
+
+    def unconfirmed_since(self) -> float | None:
+        """When the oldest raise was sent that no report has seen yet."""
+        return self._raises[0][1] if self._raises else None
+
+    def demands(self) -> dict[str, tuple[int, dict[str, int]]]:
+        """(waiting, idle by container) of every action that has either."""
+        names = self.waiting.keys() | self._idle.keys()
+        return {name: (self.waiting.get(name, 0), self._idle.get(name, {})) for name in names}

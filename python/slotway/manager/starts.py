@@ -1,0 +1,234 @@
+"""What containers' states ask of the driver: one task per container, its result a happening.
+
+Every state is recorded before its task begins, and every task can be begun again: a Manager that
+takes over attends to what it finds, as after any commit of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import random
+from datetime import timedelta
+from typing import Protocol
+
+import structlog
+
+from slotway.drivers.base import (
+    ContainerId,
+    ContainerSpec,
+    Driver,
+    DriverError,
+    InitError,
+    Label,
+)
+from slotway.errors import SlotwayError
+from slotway.manager.container import Container
+from slotway.manager.inbox import Ended, Inbox, Listed, Started
+from slotway.v1 import ledger_pb2
+from slotway.v1.ledger_pb2 import (
+    CONTAINER_STATE_CREATING,
+    CONTAINER_STATE_INITIALISING,
+)
+
+log = structlog.get_logger(__name__)
+
+CREATES_MAX = max(4, 2 * (os.cpu_count() or 1))
+"""Containers that the driver creates at once."""
+INITS_MAX = 2 * CREATES_MAX
+INIT_GRACE_S = 5.0
+"""Past the driver's own time limit for an init."""
+ENGINE_S = 10.0
+"""For every other word with the engine."""
+DESTROY_RETRY_S = 1.0
+DESTROY_RETRY_S_MAX = 15.0
+
+
+class CodeReader(Protocol):
+    """Where the actions' code is."""
+
+    async def get(self, sha256: str) -> bytes:
+        """The code with this checksum."""
+
+
+class Starts:
+    """Creates, initialises and destroys containers as their records say."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        code: CodeReader,
+        inbox: Inbox,
+        *,
+        create_s: float = 60.0,
+        init_s: float = 60.0,
+    ) -> None:
+        self._driver, self._code, self._inbox = driver, code, inbox
+        self._create_s, self._init_s = create_s, init_s
+        self._creating = asyncio.Semaphore(CREATES_MAX)
+        self._initialising = asyncio.Semaphore(INITS_MAX)
+        self._kept: tuple[str, bytes] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def attend(
+        self, container: Container, action: ledger_pb2.ActionRecord | None, label: Label
+    ) -> None:
+        """Begins what the recorded state asks for, unless that is under way or done.
+
+        `action` is None if the container's revision of it is no longer there.
+        """
+        state = container.state
+        if container.task_state == state or container.ended:
+            return
+        match state:
+            case ledger_pb2.CONTAINER_STATE_CREATING if action is not None:
+                work = self._create(container, label, action.kind)
+            case ledger_pb2.CONTAINER_STATE_INITIALISING if action is not None:
+                work = self._initialise(container, action)
+            case ledger_pb2.CONTAINER_STATE_DESTROYING:
+                work = self._destroy(container)
+            case _:
+                return
+        if container.task is not None:
+            container.task.cancel()
+        container.task_state = state
+        container.task = asyncio.create_task(work, name=f"container-{container.id}")
+        self._tasks.add(container.task)
+        container.task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Cancels everything; containers live on."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _create(self, container: Container, label: Label, kind: str) -> None:
+        error: SlotwayError | None = None
+        try:
+            async with self._creating, asyncio.timeout(self._create_s):
+                container.begun = True
+                await self._driver.create(
+                    ContainerSpec(
+                        label, kind, container.record.capacity, container.record.memory_mib
+                    )
+                )
+        except TimeoutError:
+            error = DriverError(f"the container was not there after {self._create_s:.0f} s")
+        except SlotwayError as exc:
+            error = exc
+        except Exception as exc:
+            log.exception("the driver failed to create a container", container=container.id)
+            error = DriverError(f"creating a container failed: {exc}")
+        self._inbox.put(Started(container.id, CONTAINER_STATE_CREATING, error))
+
+    async def _initialise(self, container: Container, action: ledger_pb2.ActionRecord) -> None:
+        error: SlotwayError | None = None
+        try:
+            async with self._initialising, asyncio.timeout(self._init_s + INIT_GRACE_S):
+                code = await self._read(action.code_sha256)
+                await self._driver.init(
+                    ContainerId(container.id),
+                    init_value(action, code),
+                    timedelta(seconds=self._init_s),
+                )
+        except TimeoutError:
+            error = InitError(f"the code was not initialised after {self._init_s:.0f} s")
+        except SlotwayError as exc:
+            error = exc
+        except Exception as exc:
+            log.exception("the driver failed to initialise a container", container=container.id)
+            error = DriverError(f"initialising a container failed: {exc}")
+        self._inbox.put(Started(container.id, CONTAINER_STATE_INITIALISING, error))
+
+    async def _read(self, sha256: str) -> bytes:
+        """The code; what was read last is kept, as containers come in crowds."""
+        if self._kept is None or self._kept[0] != sha256:
+            self._kept = (sha256, await self._code.get(sha256))
+        return self._kept[1]
+
+    async def _destroy(self, container: Container) -> None:
+        """Asks again and again, until the engine says that the container has ended."""
+        pause = DESTROY_RETRY_S
+        name = ContainerId(container.id)
+        while True:
+            try:
+                async with asyncio.timeout(ENGINE_S):
+                    await self._driver.destroy(name)
+                    if await self._driver.has_ended(name):
+                        self._inbox.put(Ended(container.id))
+                        return
+            except TimeoutError:
+                log.warning("the engine does not answer", container=container.id)
+            except DriverError as exc:
+                log.warning("a container cannot be ended", container=container.id, why=str(exc))
+            except Exception:
+                log.exception("the driver failed to end a container", container=container.id)
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+            pause = min(DESTROY_RETRY_S_MAX, pause * 1.5)
+
+    async def follow_ends(self) -> None:
+        """Puts every end that the engine proves into the inbox, for ever."""
+        while True:
+            try:
+                async for container in self._driver.ends():
+                    self._inbox.put(Ended(container))
+            except DriverError as exc:
+                log.warning("the engine's events broke off", why=str(exc))
+            await asyncio.sleep(DESTROY_RETRY_S)
+
+    async def take_stock(self, recorded: list[str]) -> None:
+        """Asks the engine for all containers, and which of the recorded ones have ended."""
+        with contextlib.suppress(TimeoutError):
+            try:
+                async with asyncio.timeout(ENGINE_S):
+                    found = await self._driver.list()
+                    there = {one.label.id for one in found if one.running}
+                    ended = [
+                        name
+                        for name in recorded
+                        if name not in there and await self._driver.has_ended(ContainerId(name))
+                    ]
+                self._inbox.put(Listed(found, ended))
+            except DriverError as exc:
+                log.warning("the engine does not list its containers", why=str(exc))
+
+    async def remove_stray(self, container: ContainerId) -> None:
+        """Ends a container that no record speaks of."""
+        try:
+            async with asyncio.timeout(ENGINE_S):
+                await self._driver.destroy(container)
+        except (DriverError, TimeoutError) as exc:
+            log.warning("a stray container cannot be ended", container=container, why=str(exc))
+
+    def check(self, container: str) -> None:
+        """Looks soon whether this container has ended: somebody could not reach it."""
+
+        async def look() -> None:
+            with contextlib.suppress(DriverError, TimeoutError):
+                async with asyncio.timeout(ENGINE_S):
+                    if await self._driver.has_ended(ContainerId(container)):
+                        self._inbox.put(Ended(container))
+
+        task = asyncio.create_task(look(), name=f"check-{container}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def init_value(action: ledger_pb2.ActionRecord, code: bytes) -> dict[str, object]:
+    """The value of `/init`, as OpenWhisk's action interface has it."""
+    namespace, _, name = action.name.partition("/")
+    return {
+        "name": name,
+        "main": action.main or "main",
+        "code": base64.b64encode(code).decode() if action.binary else code.decode(),
+        "binary": action.binary,
+        "env": {
+            "__OW_NAMESPACE": namespace,
+            "__OW_ACTION_NAME": f"/{action.name}",
+            "__OW_ACTION_VERSION": str(action.revision),
+        },
+    }
