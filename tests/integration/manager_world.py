@@ -50,6 +50,7 @@ class World:
         self.code = MemoryCode()
         self.address = ""
         self.manager: Manager | None = None
+        self.running: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
     async def lead(
@@ -70,7 +71,7 @@ class World:
         listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         driver = FakeDriver(self.cluster, self.folder / "s", self.engine)
         manager = Manager(config, driver, self.code, client or self.client, listening.set_result)
-        running = asyncio.create_task(manager.run(), name="manager")
+        self.running = running = asyncio.create_task(manager.run(), name="manager")
         try:
             async with asyncio.timeout(WAIT_S):
                 self.address = await listening
@@ -79,8 +80,7 @@ class World:
             yield manager
         finally:
             running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
+            await asyncio.wait({running})
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Waits until a turn of the loop, or a moment, made the condition true."""

@@ -38,6 +38,9 @@ class ScriptedRouter:
         """Reads, but neither obeys nor says anything."""
         self.dispatches = True
         """Waiting requests take idle slots."""
+        self.opening: pb.Open | None = None
+        """Said instead of the proper one."""
+        self.protocols = (1, 1)
         self._streams = itertools.count(1)
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
@@ -75,7 +78,7 @@ class ScriptedRouter:
             )
             writer = asyncio.create_task(self._write(call))
             try:
-                await call.write(pb.AttachRequest(open=opening))
+                await call.write(pb.AttachRequest(open=self.opening or opening))
                 while isinstance(message := await call.read(), pb.AttachResponse):
                     await self._hear(message)
                 raise (
@@ -106,7 +109,10 @@ class ScriptedRouter:
                     for c, n in self.held.items()
                 ]
                 hello = pb.Hello(
-                    term=message.term, protocol_min=1, protocol_max=1, holdings=holdings
+                    term=message.term,
+                    protocol_min=self.protocols[0],
+                    protocol_max=self.protocols[1],
+                    holdings=holdings,
                 )
                 self._out.put_nowait(pb.AttachRequest(hello=hello))
             if not self.paused:

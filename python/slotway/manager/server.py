@@ -123,6 +123,8 @@ class Manager:
                 tasks.create_task(self._register(), name="member")
                 tasks.create_task(self._watch_loop(), name="loop-watch")
                 tasks.create_task(self._lead_again(), name="leadership")
+        except BaseExceptionGroup as group:
+            raise _first(group) from group
         finally:
             await self._driver.close()
 
@@ -295,6 +297,14 @@ class Manager:
             await asyncio.sleep(LOOK_S)
 
 
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a caller can act on: the first error that we raise on purpose, or just the first."""
+    chosen: BaseException = group.subgroup((SlotwayError, OSError)) or group
+    while isinstance(chosen, BaseExceptionGroup):
+        chosen = chosen.exceptions[0]
+    return chosen
+
+
 def policy_of(config: ManagerConfig) -> Policy:
     """The limits of the cluster, as configured."""
     return Policy(
@@ -316,17 +326,7 @@ async def serve(
     """
     async with Client(config.etcd.access()) as client:
         code = CodeStore(config.code_store or str(config.data_dir / "code"))
-        manager = Manager(config, driver_of(config), code, client, on_address)
-        try:
-            await manager.run()
-        except BaseExceptionGroup as group:
-            problems = group.subgroup((SlotwayError, OSError))
-            if problems is None:
-                raise
-            first: BaseException = problems
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise first from group
+        await Manager(config, driver_of(config), code, client, on_address).run()
 
 
 def driver_of(config: ManagerConfig) -> Driver:

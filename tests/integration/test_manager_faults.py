@@ -1,0 +1,324 @@
+"""What a Manager does when etcd, another Manager, the engine or a Router fails it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+import grpc
+import pytest
+
+from slotway.drivers.base import ContainerId, ContainerSpec, Label
+from slotway.drivers.fake import FakeDriver
+from slotway.errors import SlotwayError
+from slotway.etcd import Access, Client, Compare, Operation, OutcomeUnknown, Put, TxnResult
+from slotway.records import encode
+from slotway.status import from_rpc_error
+from slotway.v1 import ledger_pb2
+from slotway.v1 import manager_pb2 as pb
+from tests.integration.manager_world import World
+from tests.integration.scripted_router import ScriptedRouter
+
+HELLO = "demo/hello"
+
+
+class FaultyClient(Client):
+    """Loses what a test tells it to; only writes below the containers' prefix are touched."""
+
+    def __init__(self, access: Access) -> None:
+        super().__init__(access)
+        self.faults: dict[int, str] = {}
+        """What becomes of the n-th write, from 1 on."""
+        self.writes = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.late: list[tuple[Sequence[Compare], Sequence[Operation]]] = []
+
+    async def txn(
+        self,
+        compare: Sequence[Compare] = (),
+        success: Sequence[Operation] = (),
+        failure: Sequence[Operation] = (),
+        timeout_s: float = 0,
+    ) -> TxnResult:
+        """As told."""
+        puts = [one.key for one in success if isinstance(one, Put)]
+        if not any("/containers/" in key for key in puts):
+            return await super().txn(compare, success, failure, timeout_s)
+        await self.gate.wait()
+        self.writes += 1
+        fault = self.faults.get(self.writes)
+        if fault is None:
+            return await super().txn(compare, success, failure, timeout_s)
+        if fault == "answer lost":
+            await super().txn(compare, success, failure, timeout_s)
+        elif fault == "late":
+            self.late.append((compare, success))
+        raise OutcomeUnknown(f"a test's fault: {fault}")
+
+    async def apply_late(self) -> list[bool]:
+        """What was held back reaches etcd now."""
+        return [(await super(FaultyClient, self).txn(c, s)).succeeded for c, s in self.late]
+
+
+@pytest.fixture
+async def faulty(world: World) -> AsyncIterator[FaultyClient]:
+    async with FaultyClient(Access(endpoints=(world.endpoint,))) as client:
+        yield client
+
+
+@pytest.mark.parametrize("fault", ["answer lost", "request lost", "late"])
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+async def test_an_unknown_outcome_is_settled(
+    world: World, faulty: FaultyClient, fault: str, number: int
+) -> None:
+    """Whichever of the writes is lost (the container created, initialised, ready and granted, given
+    back), all comes right, and once."""
+    faulty.faults[number] = fault
+    async with world.lead(faulty):
+        await world.put(concurrency=4)
+        async with ScriptedRouter("r0", world.address) as router:
+            await router.arrive(HELLO, 2)
+            await router.until(lambda: router.total(HELLO) == 4)
+            await router.finish(1)
+            while [dict(record.shares) for record in world.recorded()] != [{"r0-1": 1}]:
+                turn = router.turn  # a settled ledger may have told it again what it had given back
+                await router.give_back()
+                await router.until(lambda turn=turn: router.turn > turn)
+            late = await faulty.apply_late()
+            assert not any(late), "a settled write was applied"
+            (record,) = (await world.records()).values()
+            assert dict(record.shares) == {"r0-1": 1}
+            assert len(world.engine.used) == 1
+            assert faulty.writes >= number
+
+
+async def test_nothing_is_sent_while_an_outcome_is_unknown(
+    world: World, faulty: FaultyClient
+) -> None:
+    async with world.lead(faulty):
+        await world.put(concurrency=4)
+        async with ScriptedRouter("r0", world.address) as router:
+            faulty.gate.clear()
+            await router.arrive(HELLO)
+            await world.until(lambda: world.books.containers)
+            turn = router.turn
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await router.until(lambda: router.turn > turn + 1)
+            assert not world.engine.containers
+            faulty.gate.set()
+            await router.until(lambda: router.total(HELLO) == 4)
+
+
+async def test_a_deposed_leader_sends_nothing_more(world: World, faulty: FaultyClient) -> None:
+    async with world.lead(faulty) as manager:
+        await world.put(concurrency=4)
+        async with ScriptedRouter("r0", world.address) as router:
+            first = manager.loop().term
+            faulty.gate.clear()
+            await router.arrive(HELLO)
+            await world.until(lambda: world.books.containers)
+            other = ledger_pb2.LeaderRecord(id="two", address="127.0.0.1:1", incarnation="x")
+            await world.client.txn([], [Put(world.keys.leader, encode(other))])
+            faulty.gate.set()
+            await world.until(lambda: manager._loop is None)
+            assert not any(message.orders for message in router.messages)
+            assert not world.engine.containers
+            with contextlib.suppress(SlotwayError):
+                assert manager.loop().term > first
+            # "two" does not answer: this one leads again, and the demand is met.
+            await router.until(lambda: router.total(HELLO) == 4)
+            assert manager.loop().term > first
+            orders = [m.term.revision for m in router.messages if m.orders]
+            assert set(orders) == {manager.loop().term[1]}
+
+
+async def test_a_restarted_manager_finds_everything_as_it_was(world: World) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        async with world.lead():
+            await world.put(concurrency=4)
+            router = await stack.enter_async_context(ScriptedRouter("r0", world.address))
+            await router.arrive(HELLO, 2)
+            await router.until(lambda: router.total(HELLO) == 4 and router.running)
+            before, held = await world.records(), dict(router.held)
+        await router.close()
+        assert world.engine.containers.keys() == before.keys()
+        async with world.lead():
+            router.manager = world.address
+            router.open()
+            await router.until(lambda: router.term)
+            await world.until(lambda: world.books.ledger.known("r0-1"))
+            await router.arrive(HELLO, 2)
+            await router.until(lambda: not router.waiting[HELLO])
+            assert await world.records() == before
+            assert router.held == held
+            assert not router.ended
+            assert len(world.engine.used) == 1
+            await router.arrive(HELLO)
+            await router.until(lambda: router.total(HELLO) == 8)
+
+
+async def test_a_takeover_sorts_out_what_it_finds(world: World) -> None:
+    """An init of an older term is not trusted, a lost intent is carried out, an unrecorded
+    container is ended, and a record whose container is gone is deleted."""
+    async with world.lead() as manager:
+        action = await world.put(concurrency=2)
+        driver = FakeDriver(world.cluster, world.folder / "s", world.engine)
+        term = f"{manager.loop().term[0]}.{manager.loop().term[1]}"
+    for name in ("initialising", "stray"):
+        label = Label(world.cluster, 1, ContainerId(name), term)
+        await driver.create(ContainerSpec(label, "python:3", 2, 256))
+    world.engine.used.add(ContainerId("gone"))
+    states = {
+        "initialising": ledger_pb2.CONTAINER_STATE_INITIALISING,
+        "gone": ledger_pb2.CONTAINER_STATE_READY,
+        "creating": ledger_pb2.CONTAINER_STATE_CREATING,
+    }
+    for name, state in states.items():
+        record = ledger_pb2.ContainerRecord(
+            id=name,
+            action=HELLO,
+            revision=action.revision,
+            state=state,
+            capacity=2,
+            driver="fake",
+            engine=driver.engine(),
+            address=driver.address(ContainerId(name)),
+            term=term,
+            timeout_ms=60_000,
+            memory_mib=256,
+        )
+        if name == "gone":
+            record.shares["router-of-long-ago"] = 2
+        await world.client.txn([], [Put(world.keys.container(name), encode(record))])
+    async with world.lead(), ScriptedRouter("r0", world.address) as router:
+        await router.until(lambda: router.total(HELLO) == 2)
+        await world.until(lambda: world.engine.containers.keys() == {"creating"})
+        await world.until(lambda: world.books.containers.keys() == {"creating"})
+        assert (await world.records()).keys() == {"creating"}
+
+
+async def test_shares_of_an_unanswered_hello_come_back(world: World) -> None:
+    """What the ledger grants and the router does not hold is free again after its Hello."""
+    async with world.lead():
+        await world.put(concurrency=4)
+        router = ScriptedRouter("r0", world.address)
+        async with router:
+            await router.arrive(HELLO)
+            await router.until(lambda: router.total(HELLO) == 4)
+            await router.finish()
+        router.held = dict.fromkeys(router.held, 1)
+        router.open()
+        await world.until(
+            lambda: [dict(record.shares) for record in world.recorded()] == [{"r0-1": 1}]
+        )
+        await router.close()
+
+
+async def test_a_name_in_use_is_refused(world: World) -> None:
+    async with world.lead(), ScriptedRouter("r0", world.address):
+        second = ScriptedRouter("r0", world.address, incarnation="r0-2")
+        second.open()
+        await second.until(lambda: second.error is not None)
+        assert second.error is not None
+        assert second.error.code() is grpc.StatusCode.ALREADY_EXISTS
+        assert from_rpc_error(second.error).reason == "NAME_TAKEN"
+        await second.close()
+
+
+async def test_a_newer_stream_voids_the_older(world: World) -> None:
+    async with world.lead(), ScriptedRouter("r0", world.address) as first:
+        second = ScriptedRouter("r0", world.address, incarnation="r0-1")
+        next(second._streams)
+        async with second:
+            await first.until(lambda: first.term is None)
+            await world.put()
+            await second.arrive(HELLO)
+            await second.until(lambda: second.total(HELLO))
+
+
+@pytest.mark.parametrize("field", ["router", "incarnation", "address", "stream"])
+async def test_an_incomplete_opening_is_refused(world: World, field: str) -> None:
+    async with world.lead():
+        router = ScriptedRouter("r0", world.address)
+        opening = pb.Open(router="r0", incarnation="i", address="127.0.0.1:1", stream=1)
+        opening.ClearField(field)  # type: ignore[arg-type]
+        router.opening = opening
+        router.open()
+        await router.until(lambda: router.error is not None)
+        assert router.error is not None
+        assert from_rpc_error(router.error).metadata == {"field": f"open.{field}"}
+        await router.close()
+
+
+async def test_another_protocol_is_refused(world: World) -> None:
+    async with world.lead():
+        router = ScriptedRouter("r0", world.address)
+        router.protocols = (2, 3)
+        router.open()
+        await router.until(lambda: router.error is not None)
+        assert router.error is not None
+        assert from_rpc_error(router.error).reason == "PROTOCOL_MISMATCH"
+        await router.close()
+
+
+async def test_a_router_that_does_not_read_loses_its_stream_and_nobody_else(world: World) -> None:
+    async with world.lead(), ScriptedRouter("r0", world.address) as other:
+        async with ScriptedRouter("slow", world.address) as router:
+            session = world.books.routers.by_id["slow-1"].session
+            assert session is not None
+            for _ in range(300):
+                session.send(pb.AttachResponse())
+            await router.until(lambda: router.error is not None)
+        turn = other.turn
+        await other.until(lambda: other.turn > turn)
+
+
+async def test_a_gone_routers_own_containers_are_killed(world: World) -> None:
+    async with world.lead():
+        await world.put(concurrency=2)
+        async with ScriptedRouter("r0", world.address) as router:
+            await router.arrive(HELLO, 2)
+            await router.until(lambda: router.running and router.total(HELLO) == 2)
+        assert world.engine.containers  # the stream's end alone is no proof
+        await world.until(lambda: not world.books.containers)
+        assert not world.engine.containers
+
+
+async def test_a_shared_container_outlives_a_gone_router_until_its_slots_are_missed(
+    world: World,
+) -> None:
+    async with world.lead(), ScriptedRouter("stays", world.address) as stays:
+        await world.put(concurrency=2)
+        async with ScriptedRouter("goes", world.address) as goes:
+            await stays.arrive(HELLO)
+            await goes.until(lambda: goes.total(HELLO) == 1)
+            (first,) = await world.records()
+            await goes.arrive(HELLO)
+        known = world.books.routers
+        await world.until(lambda: known.by_id["goes-1"].vanished)
+        assert dict((await world.records())[first].shares) == {"goes-1": 1, "stays-1": 1}
+        await stays.arrive(HELLO)
+        await stays.until(lambda: stays.held[first] == 0)
+        await stays.until(lambda: stays.total(HELLO) == 2)
+        await stays.finish()
+        await world.until(lambda: len(world.books.containers) == 1)
+        assert first not in await world.records()
+
+
+async def test_a_ledger_that_forgot_a_grant_is_not_served(world: World) -> None:
+    async with world.lead() as manager:
+        await world.put(concurrency=2)
+        async with ScriptedRouter("r0", world.address) as router:
+            await router.arrive(HELLO)
+            await router.until(lambda: router.total(HELLO) == 2)
+            router.held = dict.fromkeys(router.held, 3)
+            await router.close()
+            router.open()
+            await world.until(lambda: manager._loop is None)
+        assert world.running is not None
+        with pytest.raises(SlotwayError) as caught:
+            await asyncio.shield(world.running)
+        assert caught.value.reason == "EPOCH_MISMATCH"
