@@ -1,4 +1,5 @@
-"""What the driver tests share: an engine that drivers can be opened on, and requests to containers."""
+"""What the tests of drivers and runtime share: engines to open drivers on, requests to
+containers."""
 
 from __future__ import annotations
 
@@ -88,7 +89,7 @@ class ProcessWorld:
     def runtime(self, container: str) -> int:
         """The process that runs the action."""
         pid = self.record(container).pid
-        [runtime] = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        runtime, *_orphans = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return int(runtime)
 
 

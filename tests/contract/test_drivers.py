@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -102,7 +103,8 @@ async def test_destroying_ends_a_container_for_good(engine: Engine) -> None:
         await told(driver, ONE)
         assert await driver.has_ended(ONE)
         assert await driver.list() == []
-        assert not os.path.exists(driver.address(ONE).removeprefix("unix:"))
+        with pytest.raises(OSError, match=r"refused|No such file"):
+            await asyncio.open_unix_connection(driver.address(ONE).removeprefix("unix:"))
 
 
 async def test_destroying_can_be_repeated_after_the_end(engine: Engine) -> None:

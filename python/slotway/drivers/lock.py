@@ -104,7 +104,10 @@ def look(path: Path, *, claim: bool = False) -> Sight:
             return Sight(State.ABSENT)
         record, ending = _read(fd)
         if record is None and ending is None:
-            # Its creator died, or waits for this lock and will then see that it came too late.
+            # Its creator is about to lock it, or has died. If it comes too late now, it will see
+            # so.
+            if not claim:
+                return Sight(State.STARTING)
             ending = "before it began"
             end(fd, ending)
         elif ending is None and record is not None and record.boot != boot_id():

@@ -63,9 +63,9 @@ class ProcessDriver:
         self._data = data_dir.absolute()
         self._sockets = socket_dir.absolute()
         self._period_s = reconcile.total_seconds()
-        self._spawner: Spawner | None = None
+        self.spawner: Spawner | None = None
         self._guard: Guard | None = None
-        self._creating: set[asyncio.Task[str]] = set()
+        self._creating: dict[ContainerId, asyncio.Task[str]] = {}
         self._watched: dict[ContainerId, tuple[int, asyncio.Event]] = {}
         self._destroying: dict[ContainerId, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -92,9 +92,9 @@ class ProcessDriver:
             self._guard = Guard(self._data / "guard")
         except OSError as error:
             raise DriverError(f"the process driver cannot use its directory: {error}") from error
-        self._spawner = Spawner(self._guard.fd)
+        self.spawner = Spawner(self._guard.fd)
         await self._guard.hold()
-        await asyncio.to_thread(self._spawner.start)
+        await asyncio.to_thread(self.spawner.start)
         await self._reconcile()
         self._own(self._reconcile_for_ever())
 
@@ -110,15 +110,15 @@ class ProcessDriver:
 
     async def close(self) -> None:
         """Lets go of everything. Containers live on."""
-        tasks = [*self._tasks, *self._destroying.values(), *self._creating]
+        tasks = [*self._tasks, *self._destroying.values(), *self._creating.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for container in list(self._watched):
             self._unwatch(container)
-        if self._spawner is not None:
-            await self._spawner.close()
-            self._spawner = None
+        if self.spawner is not None:
+            await self.spawner.close()
+            self.spawner = None
         if self._guard is not None:
             self._guard.close()
             self._guard = None
@@ -179,12 +179,15 @@ class ProcessDriver:
             await asyncio.sleep(0.01)
 
     async def _spawn(self, order: Order) -> str:
-        """Sends the order. It counts as under way until it is answered, though the caller may
-        leave."""
-        assert self._spawner is not None, "start() comes first"
-        task = asyncio.create_task(self._spawner.spawn(order))
-        self._creating.add(task)
-        task.add_done_callback(self._creating.discard)
+        """Sends the order, unless it is on its way. It counts as under way until it is answered,
+        though the caller may leave."""
+        assert self.spawner is not None, "start() comes first"
+        container = order.label.id
+        task = self._creating.get(container)
+        if task is None:
+            task = asyncio.create_task(self.spawner.spawn(order))
+            self._creating[container] = task
+            task.add_done_callback(lambda _: self._creating.pop(container))
         return await asyncio.shield(task)
 
     async def _accepts(self, container: ContainerId) -> bool:
@@ -215,7 +218,7 @@ class ProcessDriver:
             sight = await self._check(container, claim=True)
             while sight.state is State.STARTING:
                 await asyncio.sleep(0.02)
-                sight = await self._check(container)
+                sight = await self._check(container, claim=True)
             if sight.state is State.ENDED:
                 self._ends.tell(container)
                 return
@@ -226,7 +229,10 @@ class ProcessDriver:
                     await asyncio.wait_for(gone.wait(), KILL_TIMEOUT_S)
 
     async def has_ended(self, container: ContainerId) -> bool:
-        """Whether the lock says so. An id that was never used is used up by asking."""
+        """Whether the lock says so. An id that was never used is used up by asking, unless this
+        driver is just creating it."""
+        if container in self._creating:
+            return False
         return (await self._check(container, claim=True)).state is State.ENDED
 
     async def list(self) -> builtins.list[ContainerFound]:
@@ -321,9 +327,9 @@ class ProcessDriver:
         for container in self._ids():
             if container not in self._watched and container not in self._destroying:
                 await self._check(container)
-        self._sweep()
+        self.sweep()
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Removes tombstones and old logs, if no other driver and no order of ours is about."""
         if self._guard is None or self._creating:
             return

@@ -1,0 +1,417 @@
+"""The runtime's promises (`docs/runtime.md`), kept by real containers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import re
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slotway.drivers.base import ContainerId, InitError
+from slotway.drivers.process import ProcessDriver
+
+from .containers import PATIENCE_S, SOON, ProcessWorld, code, post, spec, told
+
+Answer = tuple[int, dict[str, Any]]
+ONE = ContainerId("one")
+
+
+class Container:
+    """One container, and requests to it."""
+
+    def __init__(self, world: ProcessWorld, driver: ProcessDriver) -> None:
+        self.world = world
+        self.driver = driver
+        self.address = driver.address(ONE)
+
+    async def start(self, source: str, *, capacity: int = 1, **value: object) -> None:
+        await self.driver.create(spec(ONE, capacity=capacity))
+        await self.driver.init(ONE, code(source) | value, SOON)
+
+    async def run(self, value: object = None, **fields: object) -> Answer:
+        body = {"value": {} if value is None else value, "activation_id": "a1", **fields}
+        return await post(self.address, "/run", body)
+
+    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_unix_connection(self.address.removeprefix("unix:"))
+
+    async def log(self, wanted: str) -> str:
+        """The log, once it holds this: the supervisor writes it in its own time."""
+        path = self.world.data / "one.log"
+        async with asyncio.timeout(PATIENCE_S):
+            while wanted not in (text := path.read_text()):  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.01)
+        return text
+
+
+@pytest.fixture
+async def container(tmp_path: Path, short_path: Path) -> AsyncIterator[Container]:
+    world = ProcessWorld(tmp_path, short_path)
+    async with world.driver() as driver:
+        yield Container(world, driver)
+        await driver.destroy(ONE)
+        await told(driver, ONE)
+
+
+KINDS = pytest.mark.parametrize("kind", ["def", "async def"])
+
+
+@KINDS
+async def test_a_function_gets_its_arguments_and_answers(container: Container, kind: str) -> None:
+    await container.start(f"{kind} main(args):\n    return {{'hello': args['name']}}\n")
+    assert await container.run({"name": "wörld"}) == (200, {"hello": "wörld"})
+
+
+async def test_main_may_have_another_name(container: Container) -> None:
+    await container.start("def handle(args):\n    return {}\n", main="handle")
+    assert await container.run() == (200, {})
+
+
+async def test_run_before_init(container: Container) -> None:
+    await container.driver.create(spec(ONE))
+    assert await container.run() == (403, {"error": "The action is not initialized."})
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ("raise ValueError('too short')", "ValueError: too short"),
+        ("raise StopIteration", "StopIteration"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("import asyncio; raise asyncio.CancelledError", "CancelledError"),
+        ("import sys; sys.exit(3)", "The action called sys.exit(3)."),
+        ("main(args) if callable(main) else 0; main.missing", "missing"),
+        ("return [1]", "The action did not return a dictionary."),
+        ("return None", "The action did not return a dictionary."),
+        ("return {'x': float('nan')}", "ValueError"),
+        ("return {'x': object()}", "TypeError"),
+        ("return {'x': '\\ud800'}", None),
+    ],
+)
+async def test_errors_are_answers(
+    container: Container, kind: str, body: str, error: str | None
+) -> None:
+    if "missing" in body:
+        body = "main.missing"
+    await container.start(
+        f"{kind} main(args):\n    if args: return {{'alive': True}}\n    {body}\n", capacity=2
+    )
+    status, answer = await container.run()
+    if error is None:
+        assert (status, answer) == (200, {"x": "\ud800"})
+    elif error == "StopIteration" and kind == "async def":
+        assert (status, list(answer)) == (502, ["error"])
+    else:
+        assert status == 502
+        assert error in answer["error"]
+    assert await container.run({"again": 1}) == (200, {"alive": True})
+
+
+async def test_a_traceback_goes_to_the_log(container: Container) -> None:
+    await container.start("def main(args):\n    return 1 / args['by']\n")
+    await container.run({"by": 0})
+    log = await container.log("ZeroDivisionError")
+    assert 'File "hello.py", line 2, in main' in log
+    assert "return 1 / args['by']" in log
+    assert "runtime" not in log
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (code("import nothing_like_it\n"), "ModuleNotFoundError"),
+        (code("def main(:\n"), "SyntaxError"),
+        (code("x = 1\n"), "no function named 'main'"),
+        (code("import sys; sys.exit()\n"), "SystemExit"),
+        (code(""), "there is no code"),
+        (code("bm8gemlw") | {"binary": True}, "not a zip archive"),
+    ],
+)
+async def test_code_that_does_not_initialise(
+    container: Container, value: dict[str, object], message: str
+) -> None:
+    await container.driver.create(spec(ONE))
+    with pytest.raises(InitError, match=message):
+        await container.driver.init(ONE, value, SOON)
+    # Half of it may have run: it gets no second chance.
+    with pytest.raises(InitError, match="more than once"):
+        await container.driver.init(ONE, code("def main(args): return {}"), SOON)
+
+
+async def test_an_init_error_carries_the_traceback(container: Container) -> None:
+    await container.driver.create(spec(ONE))
+    with pytest.raises(InitError) as failed:
+        await container.driver.init(ONE, code("def f():\n    1 / 0\nf()\n"), SOON)
+    assert 'File "hello.py", line 2, in f' in str(failed.value)
+    assert str(failed.value).endswith("ZeroDivisionError: division by zero")
+
+
+async def test_an_archive(container: Container) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("__main__.py", "import words\ndef main(args): return words.READ()\n")
+        archive.writestr(
+            "words.py", "def READ(): return {'words': open('words.txt').read().split()}"
+        )
+        archive.writestr("words.txt", "one two")
+        archive.writestr("virtualenv/lib/python3.11/site-packages/dependency.py", "")
+    await container.start(base64.b64encode(packed.getvalue()).decode(), binary=True)
+    assert await container.run() == (200, {"words": ["one", "two"]})
+
+
+BARRIER = {
+    "def": """
+import threading
+barrier, lock, running, most = threading.Barrier(COUNT), threading.Lock(), 0, 0
+def main(args):
+    global running, most
+    with lock:
+        running += 1
+        most = max(most, running)
+    barrier.wait(10)
+    with lock:
+        running -= 1
+    return {"most": most}
+""",
+    "async def": """
+import asyncio
+arrived, all_here, running, most = 0, asyncio.Event(), 0, 0
+async def main(args):
+    global running, most
+    running += 1
+    most = max(most, running)
+    if running == COUNT:
+        all_here.set()
+    await asyncio.wait_for(all_here.wait(), 10)
+    running -= 1
+    return {"most": most}
+""",
+}
+
+
+@KINDS
+@pytest.mark.parametrize(("capacity", "sent"), [(8, 8), (1, 2), (40, 43)])
+async def test_as_many_run_at_once_as_are_sent(
+    container: Container, kind: str, capacity: int, sent: int
+) -> None:
+    """Also more than C: only the action can show that somebody sent too much."""
+    await container.start(BARRIER[kind].replace("COUNT", str(sent)), capacity=capacity)
+    answers = await asyncio.gather(*(container.run() for _ in range(sent)))
+    assert max(answer["most"] for _, answer in answers) == sent
+    assert {status for status, _ in answers} == {200}
+
+
+async def test_output_is_told_apart(container: Container) -> None:
+    await container.start(
+        "import asyncio, sys\n"
+        "async def main(args):\n"
+        "    print('begin', args['n'])\n"
+        "    await asyncio.sleep(0)\n"
+        "    await asyncio.to_thread(print, 'thread', args['n'], file=sys.stderr)\n"
+        "    print('end', args['n'], end='')\n"
+        "    return {}\n",
+        capacity=4,
+    )
+    await asyncio.gather(*(container.run({"n": n}, activation_id=f"id{n}") for n in range(4)))
+    for n in range(4):
+        log = await container.log(f" id{n} stdout: end {n}\n")
+        assert f" id{n} stdout: begin {n}\n" in log
+        assert f" id{n} stderr: thread {n}\n" in log
+
+
+async def test_output_of_child_processes_is_kept(container: Container) -> None:
+    await container.start(
+        "import os, subprocess, sys\n"
+        "def main(args):\n"
+        "    subprocess.run(['echo', 'from a child'], stdout=sys.stdout, check=True)\n"
+        "    sys.stdout.buffer.write(b'bytes\\n')\n"
+        "    return {}\n"
+    )
+    assert await container.run() == (200, {})
+    assert "from a child\n" in await container.log("stdout: bytes\n")
+
+
+async def test_the_log_of_an_activation_is_bounded(container: Container) -> None:
+    await container.start(
+        "def main(args):\n    for _ in range(30_000):\n        print('x' * 100)\n    return {}\n"
+    )
+    assert await container.run() == (200, {})
+    await container.log("the log of this activation ends here")
+    await container.run(activation_id="a2")
+    text = await container.log(" a2 stdout: the log of this activation ends here")
+    assert len(text) < 4 * 1024 * 1024
+
+
+async def test_the_deadline_and_ids_reach_the_action(container: Container) -> None:
+    await container.start(
+        "from slotway.runtime import activation\n"
+        "def main(args):\n"
+        "    own = activation()\n"
+        "    return {'id': own.id, 'left': own.remaining_ms(), 'name': own.action_name,\n"
+        "            'deadline': own.deadline_ms}\n",
+        capacity=2,
+    )
+    far = 4_000_000_000_000
+    _, answer = await container.run(deadline=str(far), action_name="guest/hello")
+    assert answer.pop("left") > 1_000_000
+    assert answer == {"id": "a1", "name": "guest/hello", "deadline": far}
+
+
+@pytest.mark.parametrize(("capacity", "seen"), [(1, ["a1", "123"]), (2, [None, None])])
+async def test_the_environment_names_the_activation_only_at_c_1(
+    container: Container, capacity: int, seen: list[str | None]
+) -> None:
+    await container.start(
+        "import os\n"
+        "def main(args):\n"
+        "    names = 'ACTIVATION_ID', 'DEADLINE'\n"
+        "    return {'seen': [os.environ.get('__OW_' + name) for name in names],\n"
+        "            'init': os.environ['FROM_INIT']}\n",
+        capacity=capacity,
+        env={"FROM_INIT": "yes"},
+    )
+    assert await container.run(deadline=123) == (200, {"seen": seen, "init": "yes"})
+
+
+async def test_the_managers_environment_stays_with_it(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLOTWAY_SECRET", "x")
+    await container.start("import os\ndef main(args):\n    return dict(os.environ)\n")
+    _, environment = await container.run()
+    assert "SLOTWAY_SECRET" not in environment
+    assert environment["SLOTWAY_CONTAINER"] == "one"
+
+
+async def test_a_forked_child_does_not_answer(container: Container) -> None:
+    """Neither when it returns into the runtime, nor does it hold the connection open."""
+    await container.start(
+        "import os\n"
+        "def main(args):\n"
+        "    pid = os.fork()\n"
+        "    if pid:\n"
+        "        os.waitpid(pid, 0)\n"
+        "    return {'parent': bool(pid)}\n",
+        capacity=2,
+    )
+    reader, writer = await container.open()
+    async with asyncio.timeout(PATIENCE_S):
+        for _ in range(2):
+            writer.write(b'POST /run HTTP/1.1\r\nContent-Length: 12\r\n\r\n{"value":{}}')
+            assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readexactly(15) == b'{"parent":true}'
+        writer.close()
+
+
+async def test_a_forked_child_of_an_async_action_does_not_answer(container: Container) -> None:
+    await container.start(
+        "import asyncio, os\n"
+        "async def main(args):\n"
+        "    pid = os.fork()\n"
+        "    if pid:\n"
+        "        await asyncio.to_thread(os.waitpid, pid, 0)\n"
+        "    else:\n"
+        "        await asyncio.sleep(0)\n"
+        "    return {'parent': bool(pid)}\n",
+    )
+    for _ in range(2):
+        assert await container.run() == (200, {"parent": True})
+
+
+async def test_an_action_that_stops_the_loop(container: Container) -> None:
+    await container.start(
+        "import asyncio, sys\n"
+        "async def main(args):\n"
+        "    loop = asyncio.get_running_loop()\n"
+        "    loop.stop()\n"
+        "    loop.call_soon(sys.exit)\n"
+        "    await asyncio.sleep(0.01)\n"
+        "    return {}\n"
+    )
+    assert await container.run() == (200, {})
+    assert await container.run() == (200, {})
+
+
+async def test_asyncio_run_in_a_plain_function(container: Container) -> None:
+    await container.start(
+        "import asyncio\n"
+        "async def work(): return {'x': 1}\n"
+        "def main(args): return asyncio.run(work())\n"
+    )
+    assert await container.run() == (200, {"x": 1})
+
+
+async def test_a_client_that_hangs_up_ends_nothing(container: Container) -> None:
+    await container.start(
+        "import asyncio\n"
+        "begun, go, done = asyncio.Event(), asyncio.Event(), asyncio.Event()\n"
+        "async def main(args):\n"
+        "    if args.get('hang'):\n"
+        "        begun.set()\n"
+        "        await go.wait()\n"
+        "        done.set()\n"
+        "        return {}\n"
+        "    if args.get('wait'):\n"
+        "        await begun.wait()\n"
+        "    else:\n"
+        "        go.set()\n"
+        "        await asyncio.wait_for(done.wait(), 10)\n"
+        "    return {}\n",
+        capacity=3,
+    )
+    body = json.dumps({"value": {"hang": 1}}).encode()
+    _, writer = await container.open()
+    writer.write(b"POST /run HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    assert await container.run({"wait": 1}) == (200, {})
+    writer.close()
+    await writer.wait_closed()
+    assert await container.run() == (200, {})
+
+
+async def test_bad_requests(container: Container) -> None:
+    await container.start("def main(args): return {}")
+    for value in 3, [1]:
+        assert (await container.run(value))[0] == 400
+    assert (await post(container.address, "/other", {}))[0] == 404
+    reader, writer = await container.open()
+    async with asyncio.timeout(PATIENCE_S):
+        writer.write(b"POST /run HTTP/1.1\r\nContent-Length: 3\r\n\r\n{x}GET / HTTP/1.1\r\n\r\n")
+        writer.write(b"nonsense\r\n\r\n")
+        answers = await reader.read()
+        writer.close()
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"400", b"404", b"400"]
+
+
+async def test_pipelined_requests_are_answered_in_order(container: Container) -> None:
+    await container.start("def main(args): return args", capacity=2)
+    stream = b""
+    for n in range(200):
+        body = b'{"value":{"n":%d,"fill":"%b"}}' % (n, b"x" * 1000)
+        stream += b"POST /run HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    reader, writer = await container.open()
+    async with asyncio.timeout(PATIENCE_S):
+        writer.write(stream)
+        for n in range(200):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            assert json.loads(await reader.readexactly(length))["n"] == n
+        writer.close()
+
+
+async def test_100_continue(container: Container) -> None:
+    await container.start("def main(args): return args")
+    reader, writer = await container.open()
+    async with asyncio.timeout(PATIENCE_S):
+        writer.write(b"POST /run HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 12\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b'{"value":{}}')
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+        writer.close()
