@@ -1,0 +1,133 @@
+"""`slotway dev`: a whole cluster on this machine, in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from slotway.cli.report import reporting, say
+
+_UNSET: dict[str, Any] = {"show_default": False}
+
+
+def dev(
+    routers: Annotated[int, typer.Option(min=1, max=64, help="How many Routers.")] = 3,
+    managers: Annotated[int, typer.Option(min=1, max=8, help="How many Managers.")] = 1,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where all state lives; ~/.local/state/slotway/dev if not given.", **_UNSET
+        ),
+    ] = None,
+    etcd: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT,…", help="Use this etcd; otherwise one is started.", **_UNSET
+        ),
+    ] = None,
+    cluster: Annotated[str, typer.Option(help="The cluster's name.")] = "dev",
+    port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65535, help="The first Router's port, the others' follow; 0: any free ones."
+        ),
+    ] = 0,
+    driver: Annotated[str, typer.Option(help="process, or fake (runs no code).")] = "process",
+    containers_max: Annotated[
+        int | None, typer.Option(help="Containers at most.", **_UNSET)
+    ] = None,
+    keep_warm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION", help='How long an idle container is kept, "5m".', **_UNSET
+        ),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the containers running at the end.")
+    ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", envvar="SLOTWAY_CONFIG", help="A TOML file.", **_UNSET),
+    ] = None,
+) -> None:
+    """Runs a whole cluster on this machine: etcd, a Manager and some Routers, in the foreground.
+
+    These are the very commands `slotway manager` and `slotway router`, as children of this one. The
+    other commands find the Routers by themselves. Ctrl-C stops everything, and leaves no process.
+    State stays in the data folder, for the next time.
+
+    Examples:
+      slotway dev
+      slotway dev --routers 1 --port 7100 --data-dir ./state
+    """
+    import asyncio
+
+    from slotway.cli.devcluster import DevCluster, DevOptions
+    from slotway.cli.settings import read
+    from slotway.config import LogConfig, state_dir
+    from slotway.descriptors import raise_limit
+    from slotway.log import configure
+
+    with reporting():
+        configure(LogConfig(level="warning"))
+        folder = (data_dir or state_dir() / "dev").absolute()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        raise_limit(4096, "for requests, slots and containers")
+        flags: dict[str, Any] = {"cluster": cluster, "manager": {"driver": driver}}
+        if etcd:
+            flags["etcd"] = {"endpoints": etcd}
+        settings = read(flags, config)
+        access = settings.etcd.access()
+        options = DevOptions(
+            data_dir=folder,
+            cluster=cluster,
+            access=access if etcd else _own(access),
+            routers=routers,
+            managers=managers,
+            port=port,
+            driver=driver,
+            manager_flags=_flags(containers_max=containers_max, keep_warm=keep_warm),
+            flags=_flags(config=config, log_format="console"),
+            keep=keep,
+        )
+
+        async def run() -> bool:
+            dev_cluster = DevCluster(options, lambda text: print(text, flush=True))
+            _on_signals(dev_cluster)
+            return await dev_cluster.run()
+
+        whole = asyncio.run(run())
+    if not whole:
+        say("error: part of the cluster died, see above")
+        raise typer.Exit(1)
+
+
+def _own(access: Any) -> Any:
+    from slotway.etcd import Access
+
+    return Access(endpoints=(), timeout_s=access.timeout_s)
+
+
+def _flags(**values: object) -> list[str]:
+    return [
+        part
+        for name, value in values.items()
+        if value is not None
+        for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
+
+
+def _on_signals(cluster: Any) -> None:
+    """The first signal stops the cluster in order, a second one at once."""
+    import asyncio
+    import signal
+
+    def signalled() -> None:
+        if cluster.stop.is_set():
+            cluster.hurry.set()
+        cluster.stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, signalled)

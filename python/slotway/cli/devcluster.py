@@ -1,0 +1,277 @@
+"""The cluster of `slotway dev`: etcd, Managers and Routers as children of this process.
+
+It decides nothing that the commands do not decide: it starts them, waits until every Router has a
+session with the leader, writes down where they are, and stops them in order. What dies is told and
+not started again: the rest of the cluster has to bear it, and shows how it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeAlias, TypeVar
+
+import grpc.aio
+
+from slotway.cli.child import Child
+from slotway.cli.devfile import DevFile
+from slotway.drivers.process import ProcessDriver
+from slotway.errors import SlotwayError
+from slotway.etcd import Access, Client
+from slotway.etcd.server import EtcdServer
+from slotway.members import managers
+from slotway.records import Keys
+from slotway.rundir import run_dir
+from slotway.v1 import cluster_pb2, cluster_pb2_grpc
+
+READY_S = 60.0
+ROUTER_STOP_S = 45.0
+MANAGER_STOP_S = 10.0
+CONTAINERS_STOP_S = 15.0
+POLL_S = 0.1
+
+T = TypeVar("T")
+Deaths: TypeAlias = Mapping["asyncio.Task[int]", Child]
+"""For each child the task that waits for its end."""
+
+
+class DevError(SlotwayError):
+    """The cluster could not be started; the message has the end of the log that tells why."""
+
+
+@dataclass(frozen=True)
+class DevOptions:
+    """What was asked for."""
+
+    data_dir: Path
+    cluster: str
+    access: Access
+    """etcd; no endpoints: one of its own."""
+    routers: int
+    managers: int
+    port: int
+    """Of the first Router; 0: any that is free."""
+    driver: str
+    manager_flags: Sequence[str]
+    """More flags for each Manager."""
+    flags: Sequence[str]
+    """More flags for all children."""
+    keep: bool
+    """Leave the containers running."""
+
+
+class DevCluster:
+    """One run of `slotway dev`. `stop` and `hurry` are set from outside, by signals."""
+
+    def __init__(self, options: DevOptions, say: Callable[[str], None]):
+        self.options = options
+        self.stop = asyncio.Event()
+        self.hurry = asyncio.Event()
+        self._say = say
+        self._logs = options.data_dir / "logs"
+        self._managers: list[Child] = []
+        self._routers: list[Child] = []
+
+    async def run(self) -> bool:
+        """Runs until `stop` is set; True if nothing died meanwhile. Raises SlotwayError."""
+        self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._locked():
+            async with self._etcd() as access:
+                try:
+                    return await self._serve(access)
+                finally:
+                    await self._stop_children()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """The data folder belongs to one `dev` at a time."""
+        with (self.options.data_dir / "lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                lock.seek(0)
+                raise DevError(
+                    f"another `slotway dev` (process {lock.read().strip()}) uses "
+                    f"{self.options.data_dir}: stop it, or choose another --data-dir"
+                ) from exc
+            lock.truncate(0)
+            lock.write(f"{os.getpid()}\n")
+            lock.flush()
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _etcd(self) -> AsyncIterator[Access]:
+        if self.options.access.endpoints:
+            self._say(f"etcd       {', '.join(self.options.access.endpoints)}")
+            yield self.options.access
+            return
+        log = self._logs / "etcd.log"
+        log.unlink(missing_ok=True)
+        server = EtcdServer(self.options.data_dir / "etcd", log, options=("--log-level=warn",))
+        starting = asyncio.create_task(server.start())
+        try:
+            await self._unless_stopped(starting)
+            self._say(f"etcd       {server.endpoint}")
+            yield replace(self.options.access, endpoints=(server.endpoint,))
+        finally:
+            starting.cancel()
+            await asyncio.wait({starting})
+            await server.stop()
+
+    async def _serve(self, access: Access) -> bool:
+        if self.stop.is_set():
+            return True
+        self._make(access)
+        children = [*self._managers, *self._routers]
+        for child in children:
+            await child.start()
+        deaths = {asyncio.create_task(child.wait()): child for child in children}
+        try:
+            async with asyncio.timeout(READY_S):
+                ready = asyncio.create_task(self._ready(access))
+                routers = await self._unless_stopped(ready, deaths)
+        except TimeoutError as exc:
+            tails = "\n".join(child.obituary() for child in children)
+            raise DevError(f"the cluster is not ready after {READY_S:.0f} s\n{tails}") from exc
+        if routers is None:
+            return True
+        file = DevFile(
+            pid=os.getpid(),
+            data_dir=str(self.options.data_dir),
+            etcd=",".join(access.endpoints),
+            routers=tuple(routers[name] for name in sorted(routers, key=_number)),
+        )
+        for name in sorted(routers, key=_number):
+            self._say(f"{name:<10} {routers[name]}")
+        self._say(f"state      {self.options.data_dir} (logs in {self._logs})")
+        file.write()
+        try:
+            self._say("ready; Ctrl-C stops everything")
+            return await self._watch(deaths)
+        finally:
+            file.remove()
+
+    def _make(self, access: Access) -> None:
+        options = self.options
+        shared = [
+            *("--cluster", options.cluster, "--etcd", ",".join(access.endpoints)),
+            *options.flags,
+        ]
+        for number in range(1, options.managers + 1):
+            name = f"manager-{number}"
+            flags = ["--id", name, "--listen", "127.0.0.1:0", "--driver", options.driver]
+            flags += ["--data-dir", str(self._manager_dir), *options.manager_flags]
+            arguments = ["manager", *flags, *shared]
+            self._managers.append(Child(name, arguments, self._logs / f"{name}.log"))
+        for number in range(1, options.routers + 1):
+            name = f"router-{number}"
+            port = options.port + number - 1 if options.port else 0
+            arguments = ["router", "--name", name, "--listen", f"127.0.0.1:{port}", *shared]
+            self._routers.append(Child(name, arguments, self._logs / f"{name}.log"))
+
+    @property
+    def _manager_dir(self) -> Path:
+        return self.options.data_dir / "manager"
+
+    async def _ready(self, access: Access) -> dict[str, str]:
+        """Waits until the leader knows all our Routers; returns their addresses by name."""
+        wanted = {child.name for child in self._routers}
+        async with (
+            Client(access) as client,
+            contextlib.aclosing(managers(client, Keys(self.options.cluster))) as lists,
+        ):
+            async for listed in lists:
+                while listed:
+                    for address in listed.values():
+                        found = await _live_routers(address)
+                        if wanted <= found.keys():
+                            return {name: found[name] for name in wanted}
+                    await asyncio.sleep(POLL_S)
+        raise AssertionError("unreachable")
+
+    async def _unless_stopped(
+        self,
+        task: asyncio.Task[T],
+        deaths: Deaths = MappingProxyType({}),
+    ) -> T | None:
+        """The task's result; None if `stop` came first. DevError if a child ended first."""
+        stopping = asyncio.create_task(self.stop.wait())
+        waiting: set[asyncio.Task[Any]] = {task, stopping, *deaths}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            if stopping.done():
+                return None
+            dead = next(child for child in deaths.values() if child.ended)
+            raise DevError(dead.obituary())
+        finally:
+            stopping.cancel()
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _watch(self, deaths: Deaths) -> bool:
+        """Tells who died, until `stop` is set or nobody is left."""
+        left = dict(deaths)
+        stopping = asyncio.create_task(self.stop.wait())
+        try:
+            while left and not stopping.done():
+                waiting: set[asyncio.Task[Any]] = {stopping, *left}
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in [task for task in left if task.done() and not stopping.done()]:
+                    self._say(left.pop(task).obituary())
+                    self._say("the rest of the cluster goes on without it")
+            return len(left) == len(deaths)
+        finally:
+            stopping.cancel()
+
+    async def _stop_children(self) -> None:
+        """Routers first, so that their requests end well; then Managers, then containers."""
+        if any(not child.ended for child in self._routers):
+            self._say("stopping: requests that run are waited for; Ctrl-C once more ends them")
+        await asyncio.gather(*(one.stop(self.hurry, ROUTER_STOP_S) for one in self._routers))
+        await asyncio.gather(*(one.stop(self.hurry, MANAGER_STOP_S) for one in self._managers))
+        if self.options.keep or self.options.driver != "process" or not self._manager_dir.exists():
+            return
+        left = await end_containers(self.options.cluster, self._manager_dir)
+        if left:
+            self._say(f"{left} containers could not be ended; they are in {self._manager_dir}")
+
+
+async def end_containers(cluster: str, manager_dir: Path) -> int:
+    """Ends the process driver's containers in this folder; returns how many are left."""
+    async with ProcessDriver(cluster, manager_dir, run_dir(manager_dir)) as driver:
+        left = {one.label.id for one in await driver.list() if one.running}
+        for container in left:
+            await driver.destroy(container)
+        deadline = asyncio.get_running_loop().time() + CONTAINERS_STOP_S
+        while left and asyncio.get_running_loop().time() < deadline:
+            left = {one for one in left if not await driver.has_ended(one)}
+            if left:
+                await asyncio.sleep(0.05)
+    return len(left)
+
+
+async def _live_routers(address: str) -> dict[str, str]:
+    """The Routers that have a session with the leader at this address; none if it does not lead."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = cluster_pb2_grpc.ClusterServiceStub(channel)
+        try:
+            answer = await stub.GetCluster(cluster_pb2.GetClusterRequest(), timeout=1)
+        except grpc.aio.AioRpcError:
+            return {}
+    return {
+        router.name: router.address
+        for router in answer.cluster.routers
+        if router.state == cluster_pb2.RouterStatus.STATE_LIVE
+    }
+
+
+def _number(name: str) -> int:
+    return int(name.rpartition("-")[2])
