@@ -8,6 +8,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Self, TypeAlias, final
 
 __all__: list[str]
+__all__ = [
+    "Commit",
+    "CommitPending",
+    "DataPlane",
+    "Events",
+    "Ledger",
+    "LedgerError",
+    "Order",
+    "Slot",
+    "SlotTable",
+    "Term",
+    "Version",
+    "__version__",
+]
+
 __version__: str
 
 Term: TypeAlias = tuple[int, int]
@@ -164,9 +179,7 @@ class SlotTable:
     A waiter is a number of the caller's, used once.
     """
 
-    def __new__(
-        cls, *, action_waiters_max: int = 10_000, waiters_max: int = 100_000
-    ) -> Self: ...
+    def __new__(cls, *, action_waiters_max: int = 10_000, waiters_max: int = 100_000) -> Self: ...
     def open_stream(self, manager: str, stream: int) -> None: ...
     def close_stream(self, manager: str, stream: int) -> None: ...
     def welcome(self, manager: str, stream: int, term: Term) -> list[tuple[str, int, int]] | None:
@@ -208,8 +221,8 @@ class DataPlane:
     out of range. `fileno` becomes readable when `events` has something.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         listen: str,
         upstream: str,
@@ -221,7 +234,7 @@ class DataPlane:
         idle_close_ms: int = 1_000,
         threads: int = 1,
         planted_bug: str = "",
-    ) -> None:
+    ) -> Self:
         """Binds `listen` (host:port, port 0: any) at once; raises OSError. `upstream` is the path of the Python server's
         Unix socket. `planted_bug` is for tests of the checks: "one_too_many" sends C+1."""
     @property
@@ -260,7 +273,8 @@ class DataPlane:
     def refuse(self, action: str, reason: str, message: str, retry_ms: int) -> None:
         """Ends the action's waiting requests with this reason; retry_ms < 0: no RetryInfo."""
     def give_back(self, idle_ms: int) -> None:
-        """Gives shares back that idled for so long; they are among the next acknowledgements."""
+        """Gives shares back that idled for so long, as of the calls to this; they are among the next acknowledgements.
+        0: all that idles now, for a Router that stops."""
     # What is to be reported.
     def events(self) -> Events:
         """Takes what happened since the last call and clears `fileno`."""
@@ -289,13 +303,15 @@ class Events:
 
     @property
     def acknowledgements(self) -> list[tuple[str, int, Version]]:
-        """(container, holding, version), due to every Manager's newest stream; kept until the order is newer."""
+        """(container, holding, version), due to every Manager's newest stream, once: on a stream that is opened later the
+        Hello says as much."""
     @property
     def demand_rose(self) -> bool:
         """Some action's demand left zero: report at once."""
     @property
     def demand_changed(self) -> bool:
-        """Some action's demand or idle slots changed."""
+        """Some action's demand or idle slots changed. This alone does not make `fileno` readable: it belongs to the
+        periodic report."""
     @property
     def troubles(self) -> list[tuple[str, str, int]]:
-        """(container, "overrun" | "refused", slots)."""
+        """(container, "overrun" | "refused", slots newly affected since the last call)."""

@@ -70,6 +70,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ALREADY_EXISTS: another live Router uses this name."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 23
     """INTERNAL: a fault of Slotway's own."""
+    ERROR_REASON_UNSUPPORTED: _ErrorReason.ValueType  # 24
+    """UNIMPLEMENTED: the request asks for something that this server does not have, a compressed message for instance."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason in a google.rpc.ErrorInfo whose domain is "slotway": the name of the value without its prefix. A caller
@@ -124,4 +126,6 @@ ERROR_REASON_NAME_TAKEN: ErrorReason.ValueType  # 22
 """ALREADY_EXISTS: another live Router uses this name."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 23
 """INTERNAL: a fault of Slotway's own."""
+ERROR_REASON_UNSUPPORTED: ErrorReason.ValueType  # 24
+"""UNIMPLEMENTED: the request asks for something that this server does not have, a compressed message for instance."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

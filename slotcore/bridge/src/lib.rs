@@ -1,5 +1,6 @@
 //! The Python extension `slotway._slotcore`. It converts between Python and the pure crates; no decision is made here.
 
+mod dataplane;
 mod ledger;
 mod table;
 
@@ -43,6 +44,8 @@ fn _slotcore(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ledger::Order>()?;
     module.add_class::<ledger::Commit>()?;
     module.add_class::<ledger::Ledger>()?;
+    module.add_class::<dataplane::DataPlane>()?;
+    module.add_class::<dataplane::Events>()?;
     module.add_class::<table::Slot>()?;
     module.add_class::<table::SlotTable>()?;
     Ok(())

@@ -1,0 +1,78 @@
+//! A container, as the requests that run on it see it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use slotcore_accounting::Spec;
+use tokio::sync::Notify;
+
+use crate::container::Address;
+use crate::splice::Frame;
+
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) id: Arc<str>,
+    pub(crate) action: Arc<str>,
+    pub(crate) address: Arc<Address>,
+    pub(crate) capacity: u32,
+    pub(crate) timeout: Duration,
+    pub(crate) frame: Frame,
+    has_ended: AtomicBool,
+    ending: Notify,
+    /// A moving mean in microseconds; 0: nothing has run.
+    mean_run_us: AtomicU32,
+}
+
+impl Target {
+    pub(crate) fn new(id: Arc<str>, spec: &Spec, address: Arc<Address>, frame: Frame) -> Self {
+        Self {
+            id,
+            action: spec.action.clone(),
+            address,
+            capacity: spec.capacity,
+            timeout: Duration::from_millis(spec.timeout_ms),
+            frame,
+            has_ended: AtomicBool::new(false),
+            ending: Notify::new(),
+            mean_run_us: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn timeout_ms(&self) -> u64 {
+        u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The container has ended: ends what waits for `ended`.
+    pub(crate) fn end(&self) {
+        self.has_ended
+            .store(true, std::sync::atomic::Ordering::Release);
+        self.ending.notify_waiters();
+    }
+
+    /// Ready once the container has ended.
+    pub(crate) async fn ended(&self) {
+        // Made before the look, so that an end between the two is not missed.
+        let ending = self.ending.notified();
+        if !self.has_ended.load(std::sync::atomic::Ordering::Acquire) {
+            ending.await;
+        }
+    }
+
+    /// Takes the time of a run into the mean. A race of two loses one of them, which does no harm.
+    pub(crate) fn ran(&self, run: Duration) {
+        let run = u32::try_from(run.as_micros()).unwrap_or(u32::MAX).max(1);
+        let mean = self.mean_run_us.load(Relaxed);
+        let next = if mean == 0 {
+            run
+        } else {
+            mean - mean / 8 + run / 8
+        };
+        self.mean_run_us.store(next, Relaxed);
+    }
+
+    /// How long a run takes; zero if none has ended yet.
+    pub(crate) fn mean_run(&self) -> Duration {
+        Duration::from_micros(self.mean_run_us.load(Relaxed).into())
+    }
+}

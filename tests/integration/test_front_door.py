@@ -1,0 +1,388 @@
+"""The front door by itself: a real client, and a container on a Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import grpc
+import grpc.aio
+import pytest
+
+from slotway._slotcore import DataPlane
+from slotway.v1 import router_pb2, router_pb2_grpc
+
+from .door import ACTION, PATIENCE_S, Container, Door, connect, invoke, open_door, refused
+
+if TYPE_CHECKING:
+    Client: TypeAlias = router_pb2_grpc.RouterServiceAsyncStub
+
+
+@pytest.fixture
+async def container(tmp_path: Path) -> AsyncIterator[Container]:
+    async with Container(tmp_path / "c.sock") as container:
+        yield container
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    async with open_door(tmp_path / "python.sock") as door:
+        yield door
+
+
+@pytest.fixture
+async def client(door: Door) -> AsyncIterator[Client]:
+    async with connect(door.address) as client:
+        yield client
+
+
+async def test_an_action_runs_and_its_arguments_are_told(
+    door: Door, client: Client, container: Container
+) -> None:
+    door.give(container, 1, parameters=b'{"base": 7, "do": "raise"}')
+    answer = await invoke(client, "echo", base=8)
+    assert json.loads(answer.result) == {"value": {"do": "echo", "base": 8}}
+    assert answer.container_id == "c-1"
+    assert answer.timing.run.ToTimedelta().total_seconds() > 0
+    body = container.bodies[0]
+    assert answer.activation_id == body["activation_id"]
+    assert len(answer.activation_id) == 36
+    assert body["namespace"] == "guest"
+    assert body["action_name"] == "/guest/work"
+    assert body["deadline"].isdigit()
+
+
+async def test_the_actions_own_failure_is_an_answer(
+    door: Door, client: Client, container: Container
+) -> None:
+    door.give(container, 1)
+    answer = await invoke(client, "raise")
+    assert answer.application_error.status == 502
+    assert json.loads(answer.application_error.error) == {"error": "it was raised"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "field", "reason"),
+    [
+        ({"action": "nobody"}, "action", "INVALID_FIELD"),
+        ({"action": "a/b/c"}, "action", "INVALID_FIELD"),
+        ({"action": "a/-b"}, "action", "INVALID_FIELD"),
+        ({"activation_id": 'x"y'}, "activation_id", "INVALID_FIELD"),
+        ({"activation_id": "x" * 65}, "activation_id", "INVALID_FIELD"),
+        ({"payload": b"[1]"}, None, "INVALID_PAYLOAD"),
+        ({"payload": b'{"a":1},"deadline":"0"'}, None, "INVALID_PAYLOAD"),
+        ({"payload": b'{"a":' * 65 + b"1" + b"}" * 65}, None, "INVALID_PAYLOAD"),
+        ({"payload": b'{"a":"\xff"}'}, None, "INVALID_PAYLOAD"),
+    ],
+)
+async def test_what_is_wrong_with_a_request_is_named(
+    client: Client,
+    door: Door,
+    container: Container,
+    request_: dict[str, Any],
+    field: str | None,
+    reason: str,
+) -> None:
+    door.give(container, 1)
+    request = router_pb2.InvokeRequest(**{"action": ACTION, "payload": b"{}", **request_})
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await client.Invoke(request, timeout=PATIENCE_S)
+    told = refused(error.value)
+    assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
+    assert told.metadata.get("field") == field
+    assert container.arrived == 0
+
+
+async def test_limits_on_sizes(tmp_path: Path, container: Container) -> None:
+    limits: dict[str, Any] = {"request_bytes_max": 100_000, "response_bytes_max": 200_000}
+    async with open_door(tmp_path / "p.sock", **limits) as door, connect(door.address) as client:
+        door.give(container, 1)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await invoke(client, filler="x" * 100_000)
+        told = refused(error.value)
+        assert (told.code.name, told.reason) == ("RESOURCE_EXHAUSTED", "REQUEST_TOO_LARGE")
+        assert told.metadata == {"limit_bytes": "100000"}
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await invoke(client, "grow", bytes=200_001)
+        assert refused(error.value).reason == "RESULT_TOO_LARGE"
+        answer = await invoke(client, "grow", bytes=190_000, filler="x" * 90_000)
+        assert len(answer.result) > 190_000
+
+
+async def test_a_compressed_message_is_refused_clearly(door: Door) -> None:
+    compressed = grpc.aio.insecure_channel(door.address, compression=grpc.Compression.Gzip)
+    async with compressed as channel:
+        client = router_pb2_grpc.RouterServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await invoke(client, filler="x" * 1000)
+    told = refused(error.value)
+    assert (told.code.name, told.reason) == ("UNIMPLEMENTED", "UNSUPPORTED")
+    assert "identity" in told.message
+
+
+async def test_what_is_no_grpc_is_told_so(door: Door) -> None:
+    host, port = door.address.split(":")
+
+    def ask() -> bytes:
+        with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            told = b""
+            while more := plain.recv(4096):
+                told += more
+            return told
+
+    told = await asyncio.to_thread(ask)
+    assert told.startswith(b"HTTP/1.1 505 ")
+    assert b"gRPC here" in told
+
+
+async def test_requests_wait_for_a_slot_in_their_order(
+    door: Door, client: Client, container: Container
+) -> None:
+    first = [invoke(client, "hold", number=number) for number in range(5)]
+    await door.until_waiting(5)
+    door.give(container, 2)
+    await container.until(lambda: container.running == 2)
+    assert door.plane.holdings() == [("c-1", ACTION, 2, 2)]
+    container.gate.set()
+    answers = await asyncio.gather(*first)
+    assert container.highest == 2
+    assert all(answer.timing.wait.ToTimedelta().total_seconds() > 0 for answer in answers)
+    assert {body["value"]["number"] for body in container.bodies[:2]} <= set(range(5))
+
+
+async def test_a_full_queue_and_the_maximum_wait(tmp_path: Path) -> None:
+    limits: dict[str, Any] = {"queue_max": 1, "max_wait_ms": 300}
+    async with open_door(tmp_path / "p.sock", **limits) as door, connect(door.address) as client:
+        waits = invoke(client)
+        await door.until_waiting(1)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await invoke(client)
+        told = refused(error.value)
+        assert (told.code.name, told.reason) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
+        assert told.retry_s is not None
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await waits
+        told = refused(error.value)
+        assert (told.code.name, told.reason) == ("RESOURCE_EXHAUSTED", "MAX_WAIT")
+        assert told.retry_s is not None
+        assert door.waiting() == 0
+
+
+async def test_who_leaves_while_waiting_frees_the_place(
+    door: Door, client: Client, container: Container
+) -> None:
+    door.give(container, 1)
+    runs = invoke(client, "hold")
+    await container.until(lambda: container.running == 1)
+    leaves, stays = invoke(client, "echo", who="leaves"), invoke(client, "echo", who="stays")
+    late = invoke(client, "echo", timeout=0.05)
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await late
+    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    leaves.cancel()
+    await door.until_waiting(1)
+    container.gate.set()
+    await asyncio.gather(runs, stays)
+    assert [body["value"].get("who") for body in container.bodies] == [None, "stays"]
+
+
+async def test_who_leaves_while_running_does_not_free_the_slot(
+    door: Door, client: Client, container: Container
+) -> None:
+    door.give(container, 1)
+    leaves = invoke(client, "hold")
+    await container.until(lambda: container.running == 1)
+    leaves.cancel()
+    late = invoke(client, "hold", timeout=0.05)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await late
+    assert door.plane.holdings() == [("c-1", ACTION, 1, 1)]
+    assert (container.arrived, door.troubles) == (1, [])
+    container.gate.set()
+    await invoke(client)
+    assert container.highest == 1
+
+
+async def test_past_the_actions_timeout_the_slot_stays_taken(
+    door: Door, client: Client, container: Container
+) -> None:
+    door.give(container, 1, timeout_ms=50)
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await invoke(client, "hold")
+    told = refused(error.value)
+    assert (told.code.name, told.reason) == ("DEADLINE_EXCEEDED", "ACTION_TIMEOUT")
+    await door.until(lambda: door.troubles == [("c-1", "overrun", 1)])
+    assert door.plane.holdings() == [("c-1", ACTION, 1, 1)]
+    next_ = invoke(client)
+    await door.until_waiting(1)
+    container.gate.set()
+    await next_
+
+
+async def test_a_broken_connection_strands_the_slot_until_the_container_ends(
+    door: Door, client: Client, container: Container
+) -> None:
+    door.give(container, 1)
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await invoke(client, "break")
+    told = refused(error.value)
+    assert (told.code.name, told.reason) == ("UNAVAILABLE", "CONTAINER_LOST")
+    await door.until(lambda: door.troubles == [("c-1", "overrun", 1)])
+    assert door.plane.holdings() == [("c-1", ACTION, 1, 1)]
+    assert door.plane.ended("m", 1, (1, 1), "c-1")
+    assert door.plane.holdings() == []
+
+
+async def test_what_runs_on_a_container_that_ends_is_lost_at_once(
+    door: Door, client: Client, container: Container
+) -> None:
+    door.give(container, 2)
+    runs = [invoke(client, "hold"), invoke(client, "hold")]
+    await container.until(lambda: container.running == 2)
+    assert door.plane.ended("m", 1, (1, 1), "c-1")
+    for call in runs:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await call
+        assert refused(error.value).reason == "CONTAINER_LOST"
+
+
+async def test_an_answer_that_is_no_object_did_run(
+    door: Door, client: Client, container: Container
+) -> None:
+    door.give(container, 1)
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await invoke(client, "garble")
+    told = refused(error.value)
+    assert (told.code.name, told.reason) == ("UNAVAILABLE", "BAD_ANSWER")
+    await invoke(client)
+
+
+async def test_a_refused_connection_never_reached_code_and_is_tried_elsewhere(
+    door: Door, client: Client, container: Container, tmp_path: Path
+) -> None:
+    door.give(container, 1, id="c-good")
+    door.give(f"unix:{tmp_path}/nobody.sock", 3, id="c-bad")
+    await invoke(client)
+    await door.until(lambda: len(door.troubles) > 0)
+    assert {trouble[:2] for trouble in door.troubles} == {("c-bad", "refused")}
+    held = {name: (held, running) for name, _, held, running in door.plane.holdings()}
+    assert held == {"c-good": (1, 0), "c-bad": (3, 0)}
+
+
+async def test_a_share_is_lowered_when_its_requests_have_ended(
+    door: Door, client: Client, container: Container
+) -> None:
+    door.give(container, 2)
+    runs = [invoke(client, "hold"), invoke(client, "hold")]
+    await container.until(lambda: container.running == 2)
+    await door.until(lambda: door.acknowledgements == [("c-1", 2)])
+    door.give(container, 1)
+    waits = invoke(client)
+    await door.until_waiting(1)
+    assert door.acknowledgements == [("c-1", 2)]
+    container.gate.set()
+    await asyncio.gather(*runs, waits)
+    await door.until(lambda: door.acknowledgements == [("c-1", 2), ("c-1", 1)])
+    assert door.plane.holdings() == [("c-1", ACTION, 1, 0)]
+    door.plane.give_back(0)
+    await door.until(lambda: door.acknowledgements[2:] == [("c-1", 0)])
+    assert door.plane.holdings() == []
+
+
+async def test_waiters_are_refused_with_the_managers_reason(door: Door, client: Client) -> None:
+    waits = invoke(client)
+    await door.until_waiting(1)
+    door.plane.refuse(ACTION, "INIT_FAILED", "SyntaxError: line 1", -1)
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await waits
+    told = refused(error.value)
+    assert (told.code.name, told.reason) == ("FAILED_PRECONDITION", "INIT_FAILED")
+    assert (told.message, told.retry_s) == ("SyntaxError: line 1", None)
+
+
+async def test_a_graceful_stop_finishes_what_has_begun(
+    door: Door, client: Client, container: Container
+) -> None:
+    door.give(container, 1)
+    runs, waits = invoke(client, "hold"), invoke(client, "hold")
+    await door.until_waiting(1)
+    door.plane.stop_accepting()
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await invoke(client)
+    assert refused(error.value).reason == "STOPPING"
+    assert door.plane.running() == 2
+    container.gate.set()
+    await asyncio.gather(runs, waits)
+    await asyncio.to_thread(door.plane.close)
+    assert door.plane.running() == 0
+
+
+def test_arguments_out_of_range_are_refused(tmp_path: Path) -> None:
+    plane = DataPlane(listen="127.0.0.1:0", upstream=str(tmp_path / "p"), incarnation="r-1")
+    with pytest.raises(OSError, match="in use"):
+        DataPlane(listen=plane.address, upstream="/p", incarnation="r-2")
+    plane.open_stream("m", 1)
+    good: tuple[Any, ...] = ("c", 1, ACTION, 1, "unix:/c", 1, 1000, b"")
+    for at, wrong in [(1, 2), (2, "x"), (4, "nowhere"), (5, 1001), (6, 0), (7, b"[]")]:
+        order = (*good[:at], wrong, *good[at + 1 :])
+        with pytest.raises(ValueError, match=r"\w"):
+            plane.order("m", 1, (1, 1, 1), *order)
+    with pytest.raises(ValueError, match="reason"):
+        plane.refuse(ACTION, "NO_SUCH_REASON", "", -1)
+    assert plane.order("m", 1, (1, 1, 1), *good)
+    assert not plane.order("m", 1, (1, 1, 1), *good)
+    assert not plane.order("m", 2, (1, 1, 2), *good)
+    plane.close()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+async def test_no_hang_up_makes_room_for_more_than_what_is_held(
+    tmp_path: Path, container: Container, threads: int
+) -> None:
+    rng = random.Random(threads)
+    slots = 4
+    async with open_door(tmp_path / "p.sock", threads=threads) as door:
+        door.give(container, slots)
+
+        async def behave(client: Client) -> None:
+            call = invoke(client, "sleep", seconds=rng.random() / 200)
+            try:
+                match rng.randrange(3):
+                    case 0:
+                        await call
+                    case 1:
+                        await asyncio.wait_for(call, rng.random() / 100)
+                    case _:
+                        await invoke(client, "echo", timeout=rng.random() / 100)
+                        call.cancel()
+            except (grpc.aio.AioRpcError, TimeoutError, asyncio.CancelledError):
+                pass
+
+        for _ in range(4):
+            async with connect(door.address) as one, connect(door.address) as other:
+                await asyncio.gather(*(behave(rng.choice([one, other])) for _ in range(150)))
+        async with connect(door.address) as client:
+            assert container.highest == slots
+            together = [invoke(client, "hold") for _ in range(slots)]
+            await container.until(lambda: container.running == slots)
+            container.gate.set()
+            await asyncio.gather(*together)
+        assert container.highest == slots
+        assert door.plane.holdings() == [("c-1", ACTION, slots, 0)]
+
+
+async def test_the_planted_bug_sends_one_too_many(tmp_path: Path, container: Container) -> None:
+    async with open_door(tmp_path / "p.sock", planted_bug="one_too_many") as door:
+        door.give(container, 2)
+        async with connect(door.address) as client:
+            calls = [invoke(client, "hold") for _ in range(5)]
+            await container.until(lambda: container.running == 3)
+            container.gate.set()
+            await asyncio.gather(*calls)
+    assert container.highest == 3
