@@ -67,13 +67,14 @@ class FakeWorld:
 
 class ProcessWorld:
     def __init__(self, directory: Path, sockets: Path) -> None:
-        self.data = directory / "data dir"
+        self._directory = directory / "data dir"
+        self.data = self._directory / "containers"
         self.sockets = sockets
 
     def driver(
         self, cluster: str = CLUSTER, *, reconcile: timedelta = timedelta(milliseconds=100)
     ) -> ProcessDriver:
-        return ProcessDriver(cluster, self.data, self.sockets, reconcile=reconcile)
+        return ProcessDriver(cluster, self._directory, self.sockets, reconcile=reconcile)
 
     def break_init(self, message: str) -> dict[str, object]:
         return code(f"raise RuntimeError({message!r})")

@@ -248,7 +248,7 @@ asyncio.run(main())
 
 
 async def test_a_manager_killed_while_it_creates(world: ProcessWorld) -> None:
-    source = MANAGER.format(path=sys.path, data=str(world.data), sockets=str(world.sockets))
+    source = MANAGER.format(path=sys.path, data=str(world.data.parent), sockets=str(world.sockets))
     manager = await asyncio.create_subprocess_exec(
         sys.executable, "-c", source, stdout=subprocess.PIPE
     )

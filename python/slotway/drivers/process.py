@@ -57,10 +57,10 @@ class ProcessDriver:
         *,
         reconcile: timedelta = timedelta(seconds=2),
     ) -> None:
-        """`data_dir` holds lock files, logs and working directories; `socket_dir` holds sockets and
-        has a short path."""
+        """`data_dir`/containers holds lock files, logs and working directories; `socket_dir` holds
+        sockets and has a short path."""
         self._cluster = cluster
-        self._data = data_dir.absolute()
+        self._data = data_dir.absolute() / "containers"
         self._sockets = socket_dir.absolute()
         self._period_s = reconcile.total_seconds()
         self.spawner: Spawner | None = None
