@@ -112,14 +112,14 @@ class Pair:
 async def pair() -> AsyncIterator[Pair]:
     pair = Pair()
     await pair.start()
-    async with asyncio.timeout(SECONDS_MAX):
-        yield pair
+    yield pair
     await pair.stop()
 
 
 async def failure(call: Any) -> Any:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
+        async with asyncio.timeout(SECONDS_MAX):
+            await call
     return caught.value
 
 
@@ -156,14 +156,16 @@ async def test_a_stream_is_passed_on_as_it_comes_and_its_end_goes_upstream(pair:
         assert isinstance(response, clusters.WatchClusterResponse)
         assert response.cluster.ledger_revision == revision
     call.cancel()
-    await pair.upstream.cancelled.wait()
+    async with asyncio.timeout(SECONDS_MAX):
+        await pair.upstream.cancelled.wait()
 
 
 async def test_a_deadline_ends_the_call_upstream_too(pair: Pair) -> None:
     stub = ActionServiceStub(pair.client)
     error = await failure(stub.GetAction(actions.GetActionRequest(name="for/ever"), timeout=0.2))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    await pair.upstream.cancelled.wait()
+    async with asyncio.timeout(SECONDS_MAX):
+        await pair.upstream.cancelled.wait()
 
 
 @pytest.mark.parametrize("how", ["nobody", "deposed", "closed", "gone"])

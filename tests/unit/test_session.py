@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from slotway.router.attachment import Identity
+from slotway.router.attachment import SILENCE_SECONDS_MIN, Identity
 from slotway.router.session import Session
 from slotway.v1 import manager_pb2 as pb
 from tests.unit.scripted import SECONDS_MAX, ScriptedManager, ScriptedPlane, scripted_manager
@@ -123,6 +123,18 @@ async def test_a_message_before_the_welcome_is_ignored(
         assert (await plane.called("order"))[2] == (1, 5, 2)
 
 
+async def test_a_stream_that_was_not_greeted_in_this_term_is_ignored(
+    plane: ScriptedPlane, manager: ScriptedManager, second: ScriptedManager
+) -> None:
+    async with running_session(plane, manager, second):
+        leader, other = await manager.stream(), await second.stream()
+        await leader.welcome((1, 5))
+        await other.send((1, 5), peers=[pb.PeerList(action="ns/a")])
+        await other.send((1, 6), peers=[pb.PeerList(action="ns/a")])
+        await other.welcome((1, 7))
+        assert not [c for c in plane.calls if c[0] == "peers"]
+
+
 async def test_acknowledgements_go_to_every_manager(
     plane: ScriptedPlane, manager: ScriptedManager, second: ScriptedManager
 ) -> None:
@@ -200,7 +212,8 @@ async def test_troubles_are_told_again_to_the_next_leader(
         # Nothing is told of what has ended.
         await other.send((1, 9), ended_containers=["c1"])
         await plane.called("ended")
-        await first.welcome((1, 12))
+        await first.send((1, 12), welcome=pb.Welcome(protocol_min=1, protocol_max=1))
+        assert not (await first.next("hello")).troubles
         plane.happen(troubles=[("c3", "refused", 1)])
         told = (await first.next("troubles")).troubles
         assert [t.container_id for t in told] == ["c3"]
@@ -212,6 +225,8 @@ async def test_a_stream_that_breaks_is_opened_anew_under_a_greater_number(
     async with running_session(plane, manager) as (session, _):
         stream = await manager.stream()
         await stream.welcome((1, 5))
+        await stream.send((1, 5), orders=[order(1, 2)])
+        await plane.called("order")
         stream.over.set()
         again = await manager.stream()
         assert again.opened.stream > stream.opened.stream
@@ -219,8 +234,8 @@ async def test_a_stream_that_breaks_is_opened_anew_under_a_greater_number(
         await again.welcome((1, 5))
         assert leader_of(session) == "m0"
         # Nothing is known on a new stream: an order without its container is not obeyed.
-        await again.send((1, 5), orders=[order(1, 4, None), order(2, 4)])
-        assert (await plane.called("order"))[2] == (1, 5, 2)
+        await again.send((1, 5), orders=[order(2, 4, None), order(3, 4)])
+        assert (await plane.called("order"))[2] == (1, 5, 3)
 
 
 async def test_a_manager_that_restarts_is_found_again(
@@ -283,7 +298,9 @@ async def test_peers_are_dropped_when_the_leader_is_silent_and_told_anew(
         assert (await plane.called("peers"))[2] == [("x", "h:2", 0)]
         await plane.called("drop_peers")
         await stream.send((1, 5), turn=2)
-        await (await manager.stream()).welcome((1, 5))
+        async with asyncio.timeout(SILENCE_SECONDS_MIN / 2):  # sooner than by silence
+            again = await manager.stream()
+        await again.welcome((1, 5))
 
 
 async def test_refusals_and_ends_are_handed_on(

@@ -109,8 +109,9 @@ def router(
         settings = load(RouterConfig, _given(**flags), config)
         log.configure(settings.log, router=settings.name)
         from slotway.router.server import serve
+        from slotway.signals import until_signalled
 
-        asyncio.run(serve(settings))
+        asyncio.run(until_signalled(serve(settings)))
 
 
 def _given(**flags: Any) -> dict[str, Any]:

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import shutil
-import signal
 import tempfile
 import uuid
 from collections.abc import AsyncGenerator
@@ -31,6 +29,7 @@ from grpc_reflection.v1alpha import reflection
 
 from slotway._slotcore import DataPlane
 from slotway.config import RouterConfig
+from slotway.descriptors import raise_limit
 from slotway.errors import SlotwayError
 from slotway.etcd import Client
 from slotway.members import managers
@@ -129,7 +128,7 @@ class Router:
     ) -> None:
         self._sessions.cancel()
         await asyncio.wait([self._sessions])
-        self._plane.close()
+        await asyncio.to_thread(self._plane.close)
         await self._server.stop(None)
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -168,21 +167,13 @@ class Router:
 
 
 async def serve(config: RouterConfig) -> None:
-    """Runs a Router until SIGTERM or SIGINT; a second signal ends the process at once."""
-    _look_at_descriptors()
-    stop = asyncio.Event()
-
-    def signalled() -> None:
-        if stop.is_set():
-            os._exit(1)
-        _log.info("stopping; signal once more to leave at once")
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, signalled)
+    """Runs a Router until cancelled, then stops it in order. SlotwayError if it cannot listen."""
+    raise_limit(DESCRIPTORS_MIN, "one for every slot in use and for every client")
     async with Router(config) as router:
-        await stop.wait()
-        await router.stop()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await router.stop()
 
 
 async def _members(config: RouterConfig) -> AsyncGenerator[dict[str, str], None]:
@@ -208,19 +199,6 @@ def _socket_folder() -> str:
             return folder
         os.rmdir(folder)
     raise SlotwayError("no temporary folder has a path short enough for a Unix socket")
-
-
-def _look_at_descriptors() -> None:
-    """Every slot in use and every client takes one; says so if few are allowed."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if resource.RLIM_INFINITY != hard < DESCRIPTORS_MIN:
-        _log.warning(
-            "few file descriptors: every slot in use and every client takes one (see `ulimit -n`)",
-            allowed=hard,
-            wanted=DESCRIPTORS_MIN,
-        )
 
 
 def _ms(seconds: float) -> int:
