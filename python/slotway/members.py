@@ -6,14 +6,14 @@ The list is for finding them only; nothing is decided by it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
 import structlog
 
 from slotway.config import split_address
 from slotway.errors import SlotwayError
-from slotway.etcd import Client, Compare, Lease, LeaseGone, Put, View
+from slotway.etcd import Client, Compare, KeyValue, Lease, LeaseGone, Put, View
 from slotway.etcd.patience import LATER, Patience
 from slotway.records import Keys, RecordError, decode, encode
 from slotway.v1.ledger_pb2 import MemberRecord
@@ -104,14 +104,24 @@ async def managers(client: Client, keys: Keys) -> AsyncGenerator[dict[str, str],
     known: dict[str, str] | None = None
     async with aclosing(view.follow()) as changes:
         async for _ in changes:
-            listed: dict[str, str] = {}
-            for key, item in view.items.items():
-                try:
-                    record = decode(MemberRecord, key, item.value)
-                except RecordError as exc:
-                    log.warning("a member's record cannot be read", why=str(exc))
-                else:
-                    listed[record.id] = record.address
+            listed = _addresses(view.items.values())
             if listed != known:
                 known = listed
                 yield listed
+
+
+async def managers_now(client: Client, keys: Keys) -> dict[str, str]:
+    """The addresses of all Managers by their ids, read once."""
+    return _addresses((await client.list(keys.members)).items)
+
+
+def _addresses(items: Iterable[KeyValue]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for item in items:
+        try:
+            record = decode(MemberRecord, item.key, item.value)
+        except RecordError as exc:
+            log.warning("a member's record cannot be read", why=str(exc))
+        else:
+            found[record.id] = record.address
+    return found

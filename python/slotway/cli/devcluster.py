@@ -23,9 +23,10 @@ from slotway.cli.child import Child
 from slotway.cli.devfile import DevFile
 from slotway.drivers.process import ProcessDriver
 from slotway.errors import SlotwayError
-from slotway.etcd import Access, Client
+from slotway.etcd import Access, Client, EtcdUnavailable
+from slotway.etcd.patience import Patience
 from slotway.etcd.server import EtcdServer
-from slotway.members import managers
+from slotway.members import managers_now
 from slotway.records import Keys
 from slotway.rundir import run_dir
 from slotway.v1 import cluster_pb2, cluster_pb2_grpc
@@ -182,18 +183,19 @@ class DevCluster:
     async def _ready(self, access: Access) -> dict[str, str]:
         """Waits until the leader knows all our Routers; returns their addresses by name."""
         wanted = {child.name for child in self._routers}
-        async with (
-            Client(access) as client,
-            contextlib.aclosing(managers(client, Keys(self.options.cluster))) as lists,
-        ):
-            async for listed in lists:
-                while listed:
-                    for address in listed.values():
-                        found = await _live_routers(address)
-                        if wanted <= found.keys():
-                            return {name: found[name] for name in wanted}
-                    await asyncio.sleep(POLL_S)
-        raise AssertionError("unreachable")
+        patience = Patience("to find the Managers")
+        async with Client(access) as client:
+            while True:
+                try:
+                    listed = await managers_now(client, Keys(self.options.cluster))
+                except EtcdUnavailable as exc:
+                    await patience.wait(exc)
+                    continue
+                for address in listed.values():
+                    found = await _live_routers(address)
+                    if wanted <= found.keys():
+                        return {name: found[name] for name in wanted}
+                await asyncio.sleep(POLL_S)
 
     async def _unless_stopped(
         self,
