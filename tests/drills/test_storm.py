@@ -1,0 +1,135 @@
+"""100,000 requests with clients that hang up, actions that raise, exit and overrun, and containers that are killed: the
+action's own count is never above C, and afterwards every slot is back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from slotway.aio import Action, ApplicationError, CallError, Client, Exec, Limits
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "examples"))
+from demo import cluster  # noqa: E402
+
+REQUESTS = int(os.environ.get("STORM_REQUESTS", "100000"))
+SEED = int(os.environ.get("STORM_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
+AT_ONCE = 120
+TIMEOUT = timedelta(seconds=1)
+QUIET_S = 2.0
+MOODS = {"": 0.985, "raise": 0.01, "exit": 0.001, "overrun": 0.001, "hang up": 0.003}
+EXPECTED = {"CONTAINER_LOST", "ACTION_TIMEOUT", "DEADLINE", "CANCELLED", "MAX_WAIT", "QUEUE_FULL"}
+
+
+class Storm:
+    """The load on one action, and its witness."""
+
+    def __init__(self, concurrency: int, directory: Path, clients: list[Client]) -> None:
+        self.concurrency, self.directory, self.clients = concurrency, directory, clients
+        self.name = f"drill/storm-{concurrency}"
+        self.outcomes: Counter[str] = Counter()
+        directory.mkdir()
+
+    async def put(self) -> None:
+        code = (Path(__file__).parent / "storm_action.py").read_bytes()
+        limits = Limits(concurrency=self.concurrency)
+        limits.timeout.FromTimedelta(TIMEOUT)
+        action = Action(name=self.name, exec=Exec(kind="python:3"), limits=limits)
+        await self.clients[0].put_action(action, code)
+
+    async def one(self, rng: random.Random) -> None:
+        mood = rng.choices(list(MOODS), list(MOODS.values()))[0]
+        arguments = {
+            "witness_dir": str(self.directory),
+            "mood": mood,
+            "sleep_s": rng.choice([0, 0, 0.002, 0.01]),
+            "overrun_s": 1.5,
+        }
+        if mood == "hang up":
+            arguments["sleep_s"] = 0.2
+        timeout = rng.uniform(0.001, 0.1) if mood == "hang up" else 30.0
+        try:
+            await rng.choice(self.clients).invoke(self.name, arguments, timeout=timeout)
+        except ApplicationError:
+            self.outcomes["application error"] += 1
+        except CallError as error:
+            self.outcomes[error.reason or error.code.name] += 1
+        else:
+            self.outcomes["ok"] += 1
+
+    async def containers(self) -> dict[str, int]:
+        """The action's containers that can take requests, and their C."""
+        listed = (await self.clients[0].cluster()).containers
+        return {c.record.id: c.record.capacity for c in listed if c.record.action == self.name}
+
+    def highest(self) -> list[int]:
+        return [int(path.read_text()) for path in self.directory.iterdir()]
+
+    async def full_house(self, barrier: Path) -> None:
+        """As many requests as the whole capacity run all at once, and no container is made for them."""
+        before = await self.containers()
+        count = sum(before.values())
+        arguments = {"witness_dir": str(self.directory), "mood": "barrier", "barrier": str(barrier), "count": count}
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            for i in range(count):
+                group.create_task(self.clients[i % len(self.clients)].invoke(self.name, arguments, timeout=20))
+        assert barrier.stat().st_size == count
+        assert set(await self.containers()) <= set(before)
+
+
+def supervised(data_dir: Path) -> list[int]:
+    """Process ids of the containers' supervisors and runtimes below `dev`, by their working name."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(data_dir).encode() in command and b"runtime" in command:
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.slow
+async def test_storm(tmp_path: Path) -> None:
+    print(f"seed {SEED}")
+    rng = random.Random(SEED)
+    async with cluster(3, tmp_path / "cluster") as first, Client(first) as client:
+        addresses = [router.address for router in (await client.cluster()).routers]
+        clients = [Client(address) for address in addresses]
+        storms = [Storm(c, tmp_path / f"witness-{c}", clients) for c in (1, 10, 50)]
+        for storm in storms:
+            await storm.put()
+        numbers = iter(range(REQUESTS))
+
+        async def worker() -> None:
+            for _ in numbers:
+                await rng.choice(storms).one(rng)
+
+        killed = 0
+        async with asyncio.TaskGroup() as group:
+            load = [group.create_task(worker()) for _ in range(AT_ONCE)]
+            while not all(task.done() for task in load):
+                await asyncio.wait(load, timeout=0.5)
+                if victims := supervised(tmp_path):
+                    os.kill(rng.choice(victims), signal.SIGKILL)
+                    killed += 1
+        print(f"containers killed: {killed}")
+        await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=QUIET_S)
+        for storm in storms:
+            print(storm.name, dict(storm.outcomes), "highest seen", max(storm.highest()))
+            assert max(storm.highest()) == storm.concurrency
+            assert storm.outcomes["ok"] > 0.9 * storm.outcomes.total()
+            await storm.full_house(tmp_path / f"barrier-{storm.concurrency}")
+        assert killed >= 10
+        for client in clients:
+            await client.close()
