@@ -29,7 +29,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from slotway import SlotwayError
-from slotway.aio import Action, Client, Exec, Limits
+from slotway.aio import Client
 
 DOCUMENTS = Path(__file__).resolve().parent / "documents"
 BURST = 100
@@ -187,10 +187,7 @@ async def demo(requests: int, runs: list[Run], routers: int, console: Console) -
             load = Load([await stack.enter_async_context(Client(a)) for a in addresses])
             progress = stack.enter_context(Progress(console=console))
             for run in runs:
-                limits = Limits(concurrency=run.concurrency)
-                await client.put_action(
-                    Action(name=run.action, exec=Exec(kind="python:3"), limits=limits), code
-                )
+                await client.put_action(run.action, code, concurrency=run.concurrency)
                 bar = progress.add_task(f"C = {run.concurrency}: burst of {BURST}", total=1)
                 await load.burst(run, scratch / f"barrier-{run.concurrency}")
                 progress.advance(bar)

@@ -9,12 +9,11 @@ import random
 import signal
 import sys
 from collections import Counter
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from slotway.aio import Action, ApplicationError, CallError, Client, Exec, Limits
+from slotway.aio import ApplicationError, CallError, Client
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "examples"))
@@ -23,7 +22,7 @@ from demo import cluster  # noqa: E402
 REQUESTS = int(os.environ.get("STORM_REQUESTS", "100000"))
 SEED = int(os.environ.get("STORM_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
 AT_ONCE = 120
-TIMEOUT = timedelta(seconds=1)
+TIMEOUT_S = 1.0
 QUIET_S = 2.0
 MOODS = {"": 0.985, "raise": 0.01, "exit": 0.001, "overrun": 0.001, "hang up": 0.003}
 EXPECTED = {"CONTAINER_LOST", "ACTION_TIMEOUT", "DEADLINE", "CANCELLED", "MAX_WAIT", "QUEUE_FULL"}
@@ -40,10 +39,9 @@ class Storm:
 
     async def put(self) -> None:
         code = (Path(__file__).parent / "storm_action.py").read_bytes()
-        limits = Limits(concurrency=self.concurrency)
-        limits.timeout.FromTimedelta(TIMEOUT)
-        action = Action(name=self.name, exec=Exec(kind="python:3"), limits=limits)
-        await self.clients[0].put_action(action, code)
+        await self.clients[0].put_action(
+            self.name, code, concurrency=self.concurrency, timeout=TIMEOUT_S
+        )
 
     async def one(self, rng: random.Random) -> None:
         mood = rng.choices(list(MOODS), list(MOODS.values()))[0]
@@ -77,10 +75,17 @@ class Storm:
         """As many requests as the whole capacity run all at once, and no container is made for them."""
         before = await self.containers()
         count = sum(before.values())
-        arguments = {"witness_dir": str(self.directory), "mood": "barrier", "barrier": str(barrier), "count": count}
+        arguments = {
+            "witness_dir": str(self.directory),
+            "mood": "barrier",
+            "barrier": str(barrier),
+            "count": count,
+        }
         async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             for i in range(count):
-                group.create_task(self.clients[i % len(self.clients)].invoke(self.name, arguments, timeout=20))
+                group.create_task(
+                    self.clients[i % len(self.clients)].invoke(self.name, arguments, timeout=20)
+                )
         assert barrier.stat().st_size == count
         assert set(await self.containers()) <= set(before)
 
