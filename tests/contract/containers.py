@@ -21,6 +21,36 @@ SOON = timedelta(seconds=5)
 PATIENCE_S = 15
 ECHO = "import os\nasync def main(args):\n    return {'pid': os.getpid(), **args}\n"
 
+BARRIER = {
+    "def": """
+import threading
+barrier, lock, running, most = threading.Barrier(COUNT), threading.Lock(), 0, 0
+def main(args):
+    global running, most
+    with lock:
+        running += 1
+        most = max(most, running)
+    barrier.wait(10)
+    with lock:
+        running -= 1
+    return {"most": most}
+""",
+    "async def": """
+import asyncio
+arrived, all_here, running, most = 0, asyncio.Event(), 0, 0
+async def main(args):
+    global running, most
+    running += 1
+    most = max(most, running)
+    if running == COUNT:
+        all_here.set()
+    await asyncio.wait_for(all_here.wait(), 10)
+    running -= 1
+    return {"most": most}
+""",
+}
+"""Actions that wait until COUNT requests are inside, and answer with the most there were."""
+
 
 def spec(name: str, *, capacity: int = 1, memory_mib: int = 128) -> ContainerSpec:
     return ContainerSpec(

@@ -210,7 +210,7 @@ async def test_a_process_id_that_was_used_again_is_left_alone(
     path.write_bytes(record.to_line())
     with path.open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        async with world.driver() as driver:
+        async with world.driver(reconcile=NEVER) as driver:
             assert not await driver.has_ended(ONE)
             await driver.destroy(ONE)
             fcntl.flock(held, fcntl.LOCK_UN)
@@ -284,6 +284,20 @@ async def test_a_spawner_that_died_is_replaced(world: ProcessWorld) -> None:
         await driver.create(spec("after"))
         assert zygote(driver) != first
         assert len(await driver.list()) == 3
+
+
+async def test_a_spawner_that_hangs_is_replaced(
+    world: ProcessWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.driver() as driver:
+        first = zygote(driver)
+        os.kill(first, signal.SIGSTOP)
+        with monkeypatch.context() as hurried:
+            hurried.setattr("slotway.drivers.process.CREATE_TIMEOUT_S", 0.1)
+            with pytest.raises(DriverError, match="took more than"):
+                await driver.create(spec("during"))
+        await driver.create(spec("after"))
+        assert zygote(driver) != first
 
 
 async def test_a_late_creation_finds_its_id_used_up(world: ProcessWorld) -> None:

@@ -17,7 +17,7 @@ import pytest
 from slotway.drivers.base import ContainerId, InitError
 from slotway.drivers.process import ProcessDriver
 
-from .containers import PATIENCE_S, SOON, ProcessWorld, code, post, spec, told
+from .containers import BARRIER, PATIENCE_S, SOON, ProcessWorld, code, post, spec, told
 
 Answer = tuple[int, dict[str, Any]]
 ONE = ContainerId("one")
@@ -165,36 +165,6 @@ async def test_an_archive(container: Container) -> None:
         archive.writestr("virtualenv/lib/python3.11/site-packages/dependency.py", "")
     await container.start(base64.b64encode(packed.getvalue()).decode(), binary=True)
     assert await container.run() == (200, {"words": ["one", "two"]})
-
-
-BARRIER = {
-    "def": """
-import threading
-barrier, lock, running, most = threading.Barrier(COUNT), threading.Lock(), 0, 0
-def main(args):
-    global running, most
-    with lock:
-        running += 1
-        most = max(most, running)
-    barrier.wait(10)
-    with lock:
-        running -= 1
-    return {"most": most}
-""",
-    "async def": """
-import asyncio
-arrived, all_here, running, most = 0, asyncio.Event(), 0, 0
-async def main(args):
-    global running, most
-    running += 1
-    most = max(most, running)
-    if running == COUNT:
-        all_here.set()
-    await asyncio.wait_for(all_here.wait(), 10)
-    running -= 1
-    return {"most": most}
-""",
-}
 
 
 @KINDS

@@ -155,6 +155,9 @@ class ProcessDriver:
             async with asyncio.timeout(CREATE_TIMEOUT_S):
                 await self._create(order)
         except TimeoutError as error:
+            if label.id in self._creating and self.spawner is not None:
+                # It hangs, or is slow beyond use: the next one gets what it has not done.
+                self.spawner.kill()
             raise DriverError(
                 f"container {label.id} took more than {CREATE_TIMEOUT_S} s"
             ) from error
@@ -223,10 +226,18 @@ class ProcessDriver:
                 self._ends.tell(container)
                 return
             if sight.state is State.RUNNING and sight.record is not None:
-                record, (_, gone) = sight.record, self._watched[container]
+                record = sight.record
                 procfs.signal_process(record.pid, record.start, record.boot, number)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(gone.wait(), KILL_TIMEOUT_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._gone(container), KILL_TIMEOUT_S)
+
+    async def _gone(self, container: ContainerId) -> None:
+        """Waits for the supervisor's exit; for a moment, if it is not watched."""
+        _, gone = self._watched.get(container, (-1, None))
+        if gone is None:
+            await asyncio.sleep(0.05)
+        else:
+            await gone.wait()
 
     async def has_ended(self, container: ContainerId) -> bool:
         """Whether the lock says so. An id that was never used is used up by asking, unless this
@@ -256,9 +267,14 @@ class ProcessDriver:
         sight = self._look(container, claim=claim)
         if sight.state is State.UNCLEAN:
             sight = await asyncio.to_thread(lock.clean, path)
-        if sight.state is State.RUNNING and sight.record is not None:
-            self._watch(container, sight.record)
-        elif sight.state is State.ENDED and sight.record is not None:
+        if (
+            sight.state is State.RUNNING
+            and sight.record is not None
+            and not self._watch(container, sight.record)
+        ):
+            # Its supervisor exits right now: what the lock says next is the end.
+            sight = self._look(container)
+        if sight.state is State.ENDED and sight.record is not None:
             self._unwatch(container)
             if sight.record.label.cluster == self._cluster:
                 with contextlib.suppress(FileNotFoundError):
@@ -277,24 +293,20 @@ class ProcessDriver:
             logger.error("the lock file of container %s cannot be read: %s", container, error)
             return Sight(State.RUNNING)
 
-    def _watch(self, container: ContainerId, record: Record) -> None:
-        """Has the loop told when the supervisor exits."""
+    def _watch(self, container: ContainerId, record: Record) -> bool:
+        """Has the loop told when the supervisor exits; False if there is no such process."""
         if container in self._watched:
-            return
-        gone = asyncio.Event()
+            return True
         try:
             pidfd = os.pidfd_open(record.pid)
         except ProcessLookupError:
-            # It exits right now; what the lock says next is the end.
-            pidfd = -1
-        if pidfd >= 0 and procfs.start_time(record.pid) != record.start:
+            return False
+        if procfs.start_time(record.pid) != record.start:
             os.close(pidfd)
-            pidfd = -1
-        self._watched[container] = pidfd, gone
-        if pidfd >= 0:
-            asyncio.get_running_loop().add_reader(pidfd, self._on_exit, container)
-        else:
-            self._on_exit(container)
+            return False
+        self._watched[container] = pidfd, asyncio.Event()
+        asyncio.get_running_loop().add_reader(pidfd, self._on_exit, container)
+        return True
 
     def _on_exit(self, container: ContainerId) -> None:
         self._unwatch(container)

@@ -82,6 +82,11 @@ class Spawner:
             else:
                 return
 
+    def kill(self) -> None:
+        """Has the zygote replaced. Orders that it has not carried out are answered with ""."""
+        if self._process is not None:
+            self._process.kill()
+
     def _let_go(self) -> None:
         if self._orders is not None:
             self._orders.close()

@@ -126,13 +126,15 @@ class Connection(asyncio.Protocol):
                 self._write(NOT_FOUND)
                 continue
             self._busy = True
-            task = self._loop.create_task(self._answer(route(request.body), request))
+            task = self._loop.create_task(self._answer(route, request))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, answer: Coroutine[object, object, Answer], request: Request) -> None:
+    async def _answer(
+        self, route: Callable[[bytes], Coroutine[object, object, Answer]], request: Request
+    ) -> None:
         try:
-            result = await answer
+            result = await route(request.body)
         except BaseException as error:
             # The handler answers errors itself; this one was thrown into it from outside.
             result = 502, json.dumps({"error": type(error).__name__}).encode()
