@@ -121,12 +121,15 @@ class World:
         code: bytes = b"def main(args): ...",
         timeout_ms: int = 60_000,
         memory_mib: int = 256,
+        expected_revision: int | None = None,
     ) -> action_pb2.Action:
         """Puts an action."""
         limits = action_pb2.Limits(concurrency=concurrency, memory_mib=memory_mib)
         limits.timeout.FromMilliseconds(timeout_ms)
         action = action_pb2.Action(name=name, exec=action_pb2.Exec(kind="python:3"), limits=limits)
-        request = action_pb2.PutActionRequest(action=action, code=code)
+        request = action_pb2.PutActionRequest(
+            action=action, code=code, expected_revision=expected_revision
+        )
         async with grpc.aio.insecure_channel(self.address) as channel:
             return (await ActionServiceStub(channel).PutAction(request, timeout=WAIT_S)).action
 

@@ -12,7 +12,7 @@ import pytest
 from slotway.drivers.base import ContainerId, ContainerSpec, Label
 from slotway.drivers.fake import FakeDriver
 from slotway.errors import SlotwayError
-from slotway.etcd import Access, Client, Compare, Operation, OutcomeUnknown, Put, TxnResult
+from slotway.etcd import Access, Client, Compare, Delete, Operation, OutcomeUnknown, Put, TxnResult
 from slotway.records import encode
 from slotway.status import from_rpc_error
 from slotway.v1 import ledger_pb2
@@ -24,13 +24,14 @@ HELLO = "demo/hello"
 
 
 class FaultyClient(Client):
-    """Loses what a test tells it to; only writes below the containers' prefix are touched."""
+    """Loses what a test tells it to, of the writes of some kind of record."""
 
     def __init__(self, access: Access) -> None:
         super().__init__(access)
         self.faults: dict[int, str] = {}
         """What becomes of the n-th write, from 1 on."""
         self.writes = 0
+        self.spoils = "/containers/"
         self.gate = asyncio.Event()
         self.gate.set()
         self.late: list[tuple[Sequence[Compare], Sequence[Operation]]] = []
@@ -43,8 +44,8 @@ class FaultyClient(Client):
         timeout_s: float = 0,
     ) -> TxnResult:
         """As told."""
-        puts = [one.key for one in success if isinstance(one, Put)]
-        if not any("/containers/" in key for key in puts):
+        writes = [one.key for one in success if isinstance(one, Put | Delete)]
+        if not any(self.spoils in key for key in writes):
             return await super().txn(compare, success, failure, timeout_s)
         await self.gate.wait()
         self.writes += 1
@@ -322,3 +323,20 @@ async def test_a_ledger_that_forgot_a_grant_is_not_served(world: World) -> None:
         with pytest.raises(SlotwayError) as caught:
             await asyncio.shield(world.running)
         assert caught.value.reason == "EPOCH_MISMATCH"
+
+
+@pytest.mark.parametrize("fault", ["answer lost", "request lost"])
+async def test_a_lost_answer_does_not_make_a_put_fail(
+    world: World, faulty: FaultyClient, fault: str
+) -> None:
+    """A caller that expects a revision is not told of a conflict with its own write."""
+    async with world.lead(faulty):
+        first = await world.put()
+        faulty.spoils = "/actions/"
+        faulty.faults[1] = fault
+        second = await world.put(concurrency=2, expected_revision=first.revision)
+        assert second.revision > first.revision
+        assert faulty.writes == (1 if fault == "answer lost" else 2)
+        faulty.faults[faulty.writes + 1] = fault
+        await world.delete()
+        assert not world.books.actions

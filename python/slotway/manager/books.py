@@ -16,24 +16,22 @@ import structlog
 
 from slotway._slotcore import Ledger, LedgerError
 from slotway.drivers.base import ContainerId, Driver, Label
+from slotway.errors import SlotwayError
 from slotway.manager.action import Action
 from slotway.manager.chain import Records, Term
 from slotway.manager.container import Container
 from slotway.manager.plan import (
-    ActionView,
-    ContainerView,
     Decisions,
     Idle,
     Phase,
     Room,
-    RouterView,
-    Share,
     Tempo,
     Wish,
     admit,
     plan_action,
 )
 from slotway.manager.routers import Router, Routers
+from slotway.manager.views import view_of
 from slotway.records import Keys, decode
 from slotway.v1 import ledger_pb2
 from slotway.v1.ledger_pb2 import (
@@ -85,15 +83,18 @@ class Books:
         self._by_action: dict[str, set[str]] = {}
         self._wakes: dict[str, float] = {}
         self._driver, self._keys, self._clock = driver, keys, clock
-        self._began_at = clock()
+        self.began_at = clock()
         self._tempo = Tempo(silent_grace_s=policy.silence_grace_s)
 
     # What etcd has.
 
-    def adopt(self, records: Records) -> list[tuple[str, int, dict[str, int]]]:
+    def adopt(
+        self, records: Records, *, taken_over: bool = False
+    ) -> list[tuple[str, int, dict[str, int]]]:
         """Replaces the view by what etcd has; returns (container, capacity, shares) for the ledger.
 
-        What this leader's own tasks have found out meanwhile is kept. Raises RecordError.
+        What this leader's own tasks have found out meanwhile is kept. With `taken_over`, inits are
+        given up: nobody knows how far another leader's came. Raises RecordError.
         """
         now, before = self._clock(), self.containers
         self.revision = records.revision
@@ -105,6 +106,8 @@ class Books:
             if container.record.state != record.state:
                 container.since = now
             container.record, container.mod_revision = record, item.mod_revision
+            if taken_over and record.state == CONTAINER_STATE_INITIALISING:
+                container.failed = True
             self._enlist(container)
             shares.append((record.id, record.capacity, dict(record.shares)))
             if not record.shares:
@@ -121,11 +124,9 @@ class Books:
         self.dirty.update(self.actions, self._by_action)
         return shares
 
-    def resume(self, *, taken_over: bool) -> None:
+    def resume(self) -> None:
         """Stages what containers' states ask for after `adopt`, once the ledger has the records."""
         for container in list(self.containers.values()):
-            if taken_over and container.state == CONTAINER_STATE_INITIALISING:
-                container.failed = True  # nobody knows how far another leader's init came
             if container.ended:
                 self.ledger.remove(container.id)
             else:
@@ -155,6 +156,19 @@ class Books:
     def of(self, action: str) -> Iterable[Container]:
         """The action's containers."""
         return [self.containers[name] for name in sorted(self._by_action.get(action, ()))]
+
+    def refusal(self, name: str) -> SlotwayError | None:
+        """Why requests of this action that wait are to be refused; None: they may wait."""
+        action = self.actions.get(name)
+        if action is None:
+            return SlotwayError(f"no action is named {name}", reason="ACTION_NOT_FOUND")
+        if action.record.memory_mib > self.policy.memory_mib_max:
+            return SlotwayError(
+                f"a container of {name} takes {action.record.memory_mib} MiB, and the cluster has "
+                f"{self.policy.memory_mib_max} MiB",
+                reason="CLUSTER_FULL",
+            )
+        return action.refusal(self._clock())
 
     # Containers' lives.
 
@@ -259,7 +273,7 @@ class Books:
         names, self.dirty = sorted(self.dirty), set()
         for name in names:
             self.hungry.discard(name)
-            decisions = plan_action(self.view(name), self._tempo)
+            decisions = plan_action(view_of(self, name, self._clock()), self._tempo)
             plans[name] = decisions
             self._stage(name, decisions)
             action = self.actions.get(name)
@@ -271,91 +285,8 @@ class Books:
             self._admit(wishes)
         return plans
 
-    def view(self, name: str) -> ActionView:
-        """The facts for the plan of one action."""
-        now, action = self._clock(), self.actions.get(name)
-        containers = [self._container_view(name, c, now) for c in self.of(name)]
-        routers = [
-            self._router_view(name, router, now)
-            for router in self.routers.by_id.values()
-            if router.session is not None or self._holds(router.id, containers)
-        ]
-        strangers = {holder for c in containers for holder in c.shares} - {r.id for r in routers}
-        routers += [
-            RouterView(holder, known=False, fresh=False, silent_since=self._began_at)
-            for holder in sorted(strangers)
-        ]
-        room = 0
-        if action is not None and any(router.waiting for router in routers):
-            room = self._room_for(action, containers, now)
-        record = action.record if action is not None else None
-        return ActionView(
-            name=name,
-            revision=record.revision if record else 0,
-            capacity=record.concurrency if record else 1,
-            containers=containers,
-            routers=routers,
-            room=room,
-            now=now,
-        )
-
-    def _holds(self, router: str, containers: list[ContainerView]) -> bool:
-        return any(router in container.shares for container in containers)
-
-    def _container_view(self, action: str, container: Container, now: float) -> ContainerView:
-        shares = {}
-        if not container.ended:
-            for holder, slots in self.ledger.staged_shares(container.id).items():
-                target = min(slots, self.ledger.target(container.id, holder))
-                router = self.routers.get(holder)
-                idle = router.facts.idle(action, container.id, target) if router else 0
-                changed_at = container.changed_at.get(holder, 0.0)
-                shares[holder] = Share(slots, target, idle, changed_at)
-        return ContainerView(
-            container.id,
-            container.record.revision,
-            container.phase,
-            container.record.capacity,
-            0 if container.ended else self.ledger.free(container.id),
-            shares,
-            container.unspread,
-        )
-
-    def _router_view(self, action: str, router: Router, now: float) -> RouterView:
-        known = router.session is not None and self.ledger.known(router.id)
-        fresh = known and self.routers.fresh(router, now)
-        return RouterView(
-            router.id,
-            waiting=router.facts.waiting.get(action, 0),
-            known=known,
-            fresh=fresh,
-            stuck=self.routers.stuck(router, now),
-            leaving=router.leaving,
-            restarted=now < router.restarted_until,
-            vanished=router.vanished,
-            silent_since=None if fresh else router.facts.reported_at,
-        )
-
-    def _room_for(self, action: Action, containers: list[ContainerView], now: float) -> int:
-        if action.record.memory_mib > self.policy.memory_mib_max:
-            return 0
-        if now < action.not_before:
-            self._wake_at(action.not_before, action.record.name)
-            return 0
-        kept = [
-            c
-            for c in self.containers.values()
-            if c.phase is not Phase.ENDING
-            and (c.idle_since is None or c.record.action == action.record.name)
-        ]
-        memory = self.policy.memory_mib_max - sum(c.record.memory_mib for c in kept)
-        room = min(self.policy.containers_max - len(kept), memory // action.record.memory_mib)
-        if action.failures:  # one at a time, until one comes to serve
-            coming = sum(container.phase is Phase.COMING for container in containers)
-            room = min(room, 1 - coming)
-        return max(0, room)
-
-    def _wake_at(self, at: float, name: str) -> None:
+    def wake_at(self, at: float, name: str) -> None:
+        """Has the action planned at that time, whatever happens until then."""
         self._wakes[name] = min(at, self._wakes.get(name, at))
 
     def _stage(self, name: str, decisions: Decisions) -> None:
@@ -383,7 +314,7 @@ class Books:
         for container_id, reason in decisions.destroys:
             self.enter(self.containers[container_id], CONTAINER_STATE_DESTROYING, reason)
         if decisions.wake_at is not None:
-            self._wake_at(decisions.wake_at, name)
+            self.wake_at(decisions.wake_at, name)
 
     def _admit(self, wishes: list[Wish]) -> None:
         now = self._clock()
@@ -412,7 +343,7 @@ class Books:
             return False
         for holder in self.ledger.staged_shares(container.id):
             router = self.routers.get(holder)
-            heard_at = router.facts.reported_at if router else self._began_at
+            heard_at = router.facts.reported_at if router else self.began_at
             if not (router and router.vanished) and now - heard_at < self.policy.silence_grace_s:
                 return False
         return True

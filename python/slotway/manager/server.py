@@ -291,7 +291,7 @@ class Manager:
             loop, now = self._loop, asyncio.get_running_loop().time()
             was, wedged = wedged, loop is not None and now - loop.turned_at > WEDGED_S
             if wedged and not was and loop is not None:
-                log.error("the loop does not turn", turn=loop.turn, since_s=WEDGED_S)
+                log.error("the loop does not turn", since_s=WEDGED_S)
             leads = loop is not None and loop.ready and not wedged
             await self._health.set(LEADER, serving if leads else not_serving)
             await asyncio.sleep(LOOK_S)

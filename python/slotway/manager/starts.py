@@ -82,6 +82,8 @@ class Starts:
         state = container.state
         if container.task_state == state or container.ended:
             return
+        if container.failed and state != ledger_pb2.CONTAINER_STATE_DESTROYING:
+            return
         match state:
             case ledger_pb2.CONTAINER_STATE_CREATING if action is not None:
                 work = self._create(container, label, action.kind)
