@@ -61,7 +61,9 @@ class World:
         self.containers: dict[str, Container] = {}
         self.routers = {f"r{i}": Router() for i in range(routers)}
         self.seen: dict[str, tuple[int, int, dict[str, int]]] = {}
-        self.log: dict[str, list[tuple[int, str, int, int]]] = {r: [] for r in self.routers}
+        self.unseen: dict[str, deque[tuple[int, str, int]]] = {r: deque() for r in self.routers}
+        self.then: dict[tuple[str, str], int] = {}
+        self.newest: dict[tuple[str, str], int] = {}
         self.counter = 0
         self.created = 0
         self.recalled = 0
@@ -92,12 +94,8 @@ class World:
         return ActionView("a/b", 1, self.capacity, containers, routers, room, self.now)
 
     def idle(self, router: str, container: str, target: int) -> int:
-        obeyed, _, idle = self.seen.get(router, (0, 0, {}))
-        then = 0
-        for version, name, order, _ in self.log[router]:
-            if version <= obeyed and name == container:
-                then = order
-        return max(0, idle.get(container, 0) + target - then)
+        _, _, idle = self.seen.get(router, (0, 0, {}))
+        return max(0, idle.get(container, 0) + target - self.then.get((router, container), 0))
 
     def plan(self) -> Decisions:
         view = self.view()
@@ -130,7 +128,8 @@ class World:
         self.counter += 1
         self.containers[container].targets[router] = target
         self.containers[container].changed_at[router] = self.now
-        self.log[router].append((self.counter, container, target, 0))
+        self.unseen[router].append((self.counter, container, target))
+        self.newest[router, container] = self.counter
         self.routers[router].orders.append((self.counter, container, target))
 
     # What happens.
@@ -140,12 +139,12 @@ class World:
         self.routers[router].dispatch()
         self.routers[router].report()
 
-    def finish(self, router: str) -> None:
+    def finish(self, router: str, more: int = 0) -> None:
+        """One request ends, as `more` arrive; the containers take turns."""
         it = self.routers[router]
-        for container, running in it.running.items():
-            if running:
-                it.running[container] -= 1
-                break
+        for container in [name for name, running in it.running.items() if running][:1]:
+            it.running[container] = it.running.pop(container) - 1
+        it.waiting += more
         it.dispatch()
         it.report()
 
@@ -165,15 +164,18 @@ class World:
             return False
         obeyed, waiting, idle, done = it.reports.popleft()
         self.seen[router] = (obeyed, waiting, idle)
+        unseen = self.unseen[router]
+        while unseen and unseen[0][0] <= obeyed:
+            _, container, target = unseen.popleft()
+            self.then[router, container] = target
         for name, holding in done.items():
-            container = self.containers.get(name)
-            if container is None or router not in container.shares:
+            there = self.containers.get(name)
+            if there is None or router not in there.shares:
                 continue
-            newest = max(v for v, c, *_ in self.log[router] if c == name)
-            if newest <= obeyed and holding < container.shares[router]:
-                container.shares[router] = holding
+            if self.newest[router, name] <= obeyed and holding < there.shares[router]:
+                there.shares[router] = holding
                 if not holding:
-                    del container.shares[router]
+                    del there.shares[router]
         return True
 
     def start(self) -> bool:

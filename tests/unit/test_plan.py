@@ -163,8 +163,7 @@ def test_when_full_the_shares_become_max_min_fair(capacity: int, burst: list[int
         for router in world.routers:
             it = world.routers[router]
             if sum(it.running.values()):
-                world.arrive(router)
-                world.finish(router)
+                world.finish(router, 1)
         world.settle()
     wants = {f"r{i}": count for i, count in enumerate(burst)}
     if sum(burst) >= 2 * capacity:

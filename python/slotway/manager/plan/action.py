@@ -45,6 +45,7 @@ class _Plan:
         self.free: dict[str, int] = {}
         self.target: dict[tuple[str, str], int] = {}  # (container, router): after this plan
         self.idle: dict[tuple[str, str], int] = {}
+        self.shares: dict[tuple[str, str], Share] = {}
 
     def run(self) -> Decisions:
         self._sort_out()
@@ -83,6 +84,7 @@ class _Plan:
                 for router, share in container.shares.items():
                     self.target[container.id, router] = share.target
                     self.idle[container.id, router] = share.idle
+                    self.shares[container.id, router] = share
 
     def _router(self, name: str) -> RouterView:
         return self.routers.get(name) or RouterView(name, known=False, fresh=False)
@@ -208,10 +210,7 @@ class _Plan:
         return slots
 
     def _share(self, container: str, router: str) -> Share:
-        for candidate in self.ready:
-            if candidate.id == container and router in candidate.shares:
-                return candidate.shares[router]
-        return Share(0, 0, 0, self.now)
+        return self.shares.get((container, router)) or Share(0, 0, 0, self.now)
 
     def _wake(self, at: float) -> None:
         self.out.wake_at = at if self.out.wake_at is None else min(at, self.out.wake_at)
