@@ -14,7 +14,7 @@ import re
 import socket
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -25,7 +25,8 @@ from pydantic import (
     model_validator,
 )
 
-from slotway.etcd.model import Access
+if TYPE_CHECKING:
+    from slotway.etcd import Access
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -121,6 +122,8 @@ class EtcdConfig(Section):
 
     def access(self) -> Access:
         """The same in the words of the etcd client."""
+        from slotway.etcd import Access  # it imports grpc, which commands can do without
+
         return Access(
             endpoints=self.endpoints,
             ca=self.ca,

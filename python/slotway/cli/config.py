@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from slotway.cli.settings import ConfigError, read, unknown_variables
-
 app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
 
 
@@ -22,6 +20,8 @@ def check(
     file: Annotated[Path, typer.Argument(help="The TOML file.", envvar="SLOTWAY_CONFIG")],
 ) -> None:
     """Explain every mistake in FILE and in the SLOTWAY_* variables."""
+    from slotway.cli.settings import ConfigError, read, unknown_variables
+
     for name in unknown_variables():
         typer.echo(f"{name}: this variable means nothing to slotway", err=True)
     try:

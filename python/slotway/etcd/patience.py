@@ -6,7 +6,7 @@ import asyncio
 
 import structlog
 
-from slotway.etcd.errors import EtcdUnavailable, OutcomeUnknown
+from slotway.etcd.errors import EtcdError, EtcdUnavailable, OutcomeUnknown
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +25,7 @@ class Patience:
         self._since = 0.0
         self._said = 0.0
 
-    async def wait(self, exc: EtcdUnavailable | OutcomeUnknown) -> None:
+    async def wait(self, exc: EtcdError) -> None:
         """Says that etcd is away, unless it was said lately, and pauses."""
         now = asyncio.get_running_loop().time()
         self._since = self._since or now

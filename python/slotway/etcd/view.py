@@ -16,12 +16,12 @@ import structlog
 from slotway.etcd.client import Client
 from slotway.etcd.errors import Compacted, EtcdUnavailable
 from slotway.etcd.model import Batch, Event, KeyValue, Listing
+from slotway.etcd.patience import Patience
 
 log = structlog.get_logger(__name__)
 
 REREAD_S = 60.0
 """How often the whole prefix is listed anew although nothing seems wrong."""
-PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,15 @@ class View:
                 yield batch
 
     async def _list(self) -> Listing:
+        patience = Patience(f"to read {self._prefix}")
         while True:
             try:
-                return await self._client.list(self._prefix)
+                listing = await self._client.list(self._prefix)
             except (EtcdUnavailable, Compacted) as exc:
-                log.warning("etcd view cannot be read", prefix=self._prefix, why=str(exc))
-                await asyncio.sleep(PAUSE_S)
+                await patience.wait(exc)
+            else:
+                patience.over()
+                return listing
 
     def replace(self, listing: Listing) -> Change:
         """Takes a listing in the place of all that was known."""
