@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from slotway.manager.plan import (
     ActionView,
     ContainerView,
@@ -14,7 +15,6 @@ from slotway.manager.plan import (
     fair,
     plan_action,
 )
-
 from tests.unit.plan_world import World
 
 amounts = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 30), max_size=6)

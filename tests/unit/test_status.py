@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+
 from slotway.errors import SlotwayError
 from slotway.status import CODES, abort_with, from_rpc_error, invalid
 from slotway.v1 import action_pb2, action_pb2_grpc, errors_pb2
