@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +21,7 @@ from slotway.etcd import (
     Put,
 )
 from slotway.etcd.server import EtcdServer, free_port
+from tests.pausing import paused
 
 
 async def put(client: Client, key: str, value: bytes = b"", lease: int = 0) -> int:
@@ -187,6 +188,46 @@ async def test_who_does_not_listen_is_named() -> None:
             assert "refused" in str(info.value).lower()
 
 
+async def test_a_member_without_its_quorum_refuses_and_is_named(tmp_path: Path) -> None:
+    """One of three members, left alone: nothing is applied, and that is known."""
+    peers = [f"http://127.0.0.1:{free_port()}" for _ in range(3)]
+    cluster = ",".join(f"m{number}={url}" for number, url in enumerate(peers))
+    members = [
+        EtcdServer(
+            tmp_path / f"m{number}",
+            tmp_path / f"m{number}.log",
+            options=(
+                *("--unsafe-no-fsync", "--log-level=error", f"--name=m{number}"),
+                *(f"--listen-peer-urls={url}", f"--initial-advertise-peer-urls={url}"),
+                f"--initial-cluster={cluster}",
+            ),
+        )
+        for number, url in enumerate(peers)
+    ]
+    try:
+        await asyncio.gather(*(one.start() for one in members))
+        async with Client(Access(tuple(one.endpoint for one in members))) as client:
+            await put(client, "k", b"1")
+            await members[0].stop(signal.SIGKILL)
+            async with asyncio.timeout(20):
+                while True:  # with two of three it goes on, after an election at the latest
+                    try:
+                        await put(client, "k", b"2")
+                        break
+                    except OutcomeUnknown:
+                        continue
+            await members[1].stop(signal.SIGKILL)
+            async with asyncio.timeout(20):
+                while True:
+                    with pytest.raises((EtcdUnavailable, OutcomeUnknown)) as info:
+                        await put(client, "k", b"3")
+                    if isinstance(info.value, EtcdUnavailable):
+                        break
+            assert f"{members[2].endpoint}: etcdserver: no leader" in str(info.value)
+    finally:
+        await asyncio.gather(*(one.stop(signal.SIGKILL) for one in members))
+
+
 @pytest.mark.parametrize("endpoint", ["", "ftp://h:1", "http://h:1/path", "h:notaport"])
 async def test_an_endpoint_that_is_none_is_refused(endpoint: str) -> None:
     with pytest.raises(ValueError, match=r"endpoint|[Pp]ort"):
@@ -204,16 +245,13 @@ async def test_a_silent_etcd_costs_a_write_its_deadline(own_etcd: EtcdServer) ->
     async with Client(Access((own_etcd.endpoint,), timeout_s=0.5)) as client:
         await put(client, "k", b"before")
         assert own_etcd.process is not None
-        os.kill(own_etcd.process.pid, signal.SIGSTOP)
-        try:
+        with paused(own_etcd.process.pid):
             started = asyncio.get_running_loop().time()
             with pytest.raises(OutcomeUnknown, match=own_etcd.endpoint):
                 await put(client, "k", b"late")
             with pytest.raises(EtcdUnavailable, match="does not answer"):
                 await client.get("k")
             assert asyncio.get_running_loop().time() - started < 1.5
-        finally:
-            os.kill(own_etcd.process.pid, signal.SIGCONT)
         # Lost for good or applied late: both may be.
         item, _ = await client.get("k")
         assert item is not None
@@ -225,10 +263,7 @@ async def test_a_silent_endpoint_is_left_for_another(
 ) -> None:
     access = Access((own_etcd.endpoint, etcd_server.endpoint), timeout_s=1)
     assert own_etcd.process is not None
-    os.kill(own_etcd.process.pid, signal.SIGSTOP)
-    try:
+    with paused(own_etcd.process.pid):
         async with Client(access) as client:
             await client.get("k")
             await put(client, "some/key")
-    finally:
-        os.kill(own_etcd.process.pid, signal.SIGCONT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import signal
 from contextlib import aclosing
@@ -26,6 +25,7 @@ from slotway.etcd import (
     WrongCluster,
 )
 from slotway.etcd.server import EtcdServer
+from tests.pausing import paused
 
 
 async def put(client: Client, key: str, value: bytes = b"") -> int:
@@ -122,11 +122,10 @@ async def test_a_watch_leaves_a_silent_etcd_and_misses_nothing(own_etcd: EtcdSer
             await collect(watch, 1)
             stream = watch._stream
             waiting = asyncio.create_task(collect(watch, 1))
-            os.kill(own_etcd.process.pid, signal.SIGSTOP)
-            async with asyncio.timeout(5):
-                while watch._stream is stream:
-                    await asyncio.wait({waiting}, timeout=0.01)
-            os.kill(own_etcd.process.pid, signal.SIGCONT)
+            with paused(own_etcd.process.pid):
+                async with asyncio.timeout(5):
+                    while watch._stream is stream:
+                        await asyncio.wait({waiting}, timeout=0.01)
             await put(client, "p/1")
             assert await waiting == [("p/1", b"", False)]
 

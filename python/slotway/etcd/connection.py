@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import urllib.parse
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -44,6 +44,10 @@ _OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 1000),  # how long one attempt to connect may take
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.max_receive_message_length", ANSWER_BYTES_MAX),
+    # A connection into a black hole ends. etcd allows one ping in five seconds.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
 )
 
 
@@ -172,6 +176,7 @@ class Connection:
         """
         deadline = _now() + (timeout_s or self.access.timeout_s)
         untried = len(self._members)
+        said: dict[str, str] = {}
         while (left_s := deadline - _now()) > 0:
             # The last endpoint to be tried gets all the time that is left.
             share_s = left_s / max(1, untried)
@@ -206,11 +211,13 @@ class Connection:
                             f"{member.endpoint}: no answer to a write: {exc.code().name} {details}"
                         ) from exc
                     case _:
+                        if exc.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                            said[member.endpoint] = details
                         untried = await self._turn_away(member, untried)
                 continue
             self.check(answer.header)
             return answer
-        raise await self.unavailable()
+        raise await self.unavailable(said)
 
     async def stream_member(self, timeout_s: float) -> tuple[Member, Metadata]:
         """A connected endpoint for a stream, and the metadata to open it with."""
@@ -225,7 +232,7 @@ class Connection:
                     if judge(exc.code(), exc.details() or "") is Verdict.REFUSED:
                         raise EtcdError(f"{member.endpoint}: {exc.details()}") from exc
             untried = await self._turn_away(member, untried)
-        raise await self.unavailable()
+        raise await self.unavailable({})
 
     def leave(self, member: Member) -> None:
         """A stream to this endpoint failed or fell silent: use another one from now on."""
@@ -268,9 +275,12 @@ class Connection:
         if ("token", self._token) in metadata:
             self._token = ""
 
-    async def unavailable(self) -> EtcdUnavailable:
-        """The error that names every endpoint and what is wrong there."""
-        complaints = [f"{one.endpoint}: {await one.complaint()}" for one in self._members]
+    async def unavailable(self, said: Mapping[str, str]) -> EtcdUnavailable:
+        """The error that names every endpoint and what it said, or what is wrong there."""
+        complaints = [
+            f"{one.endpoint}: {said.get(one.endpoint) or await one.complaint()}"
+            for one in self._members
+        ]
         return EtcdUnavailable(f"etcd cannot be reached: {'; '.join(complaints)}")
 
     async def _turn_away(self, member: Member, untried: int) -> int:
