@@ -188,6 +188,21 @@ async def test_stops_in_order(
         assert stream.over.is_set()
 
 
+async def test_the_data_plane_takes_back_what_was_never_described(
+    router: Router, etcd: Client, cluster: str, manager: ScriptedManager, container: Container
+) -> None:
+    await listed(etcd, cluster, manager)
+    stream = await manager.stream()
+    await stream.welcome((1, 5))
+    await stream.send((1, 5), orders=[pb.ShareOrder(container_id="c-1", target=0, counter=1)])
+    due = (await stream.next("acknowledgements")).acknowledgements
+    assert [(a.container_id, a.holding, a.version.counter) for a in due] == [("c-1", 0, 1)]
+    # What it is, is learnt when there is something to serve.
+    await grant(stream, container, 1, counter=2)
+    async with Caller(router.address) as caller:
+        await caller.invoke(ACTION, {"do": "echo"}, timeout=SECONDS_MAX)
+
+
 async def test_an_address_in_use_says_what_to_do(router: Router) -> None:
     with pytest.raises(Exception, match="choose another address with --listen"):
         Router(config_of("127.0.0.1:1", "any", listen=router.address))

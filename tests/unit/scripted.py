@@ -117,6 +117,8 @@ class ScriptedPlane:
         lowered = target < self.held.get(container, 0)
         self.held[container], self.actions[container] = target, action
         self.versions[container] = self.obeyed = version
+        if target == 0:
+            del self.held[container]
         if lowered or target == 0:
             self.happen(acknowledgements=[(container, target, version)])
         return True

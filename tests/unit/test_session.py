@@ -225,7 +225,7 @@ async def test_a_stream_that_breaks_is_opened_anew_under_a_greater_number(
     async with running_session(plane, manager) as (session, _):
         stream = await manager.stream()
         await stream.welcome((1, 5))
-        await stream.send((1, 5), orders=[order(1, 2)])
+        await stream.send((1, 5), orders=[order(1, 0, name="c2")])
         await plane.called("order")
         stream.over.set()
         again = await manager.stream()
@@ -233,9 +233,27 @@ async def test_a_stream_that_breaks_is_opened_anew_under_a_greater_number(
         assert leader_of(session) == ""
         await again.welcome((1, 5))
         assert leader_of(session) == "m0"
-        # Nothing is known on a new stream: an order without its container is not obeyed.
-        await again.send((1, 5), orders=[order(2, 4, None), order(3, 4)])
+        # Nothing else is known on a new stream: an order without its container is not obeyed.
+        await again.send((1, 5), orders=[order(2, 4, None, "c2"), order(3, 4, name="c2")])
         assert (await plane.called("order"))[2] == (1, 5, 3)
+
+
+async def test_what_is_held_can_be_taken_back_without_being_described(
+    plane: ScriptedPlane, manager: ScriptedManager
+) -> None:
+    async with running_session(plane, manager):
+        stream = await manager.stream()
+        await stream.welcome((1, 5))
+        await stream.send((1, 5), orders=[order(1, 4)])
+        await plane.called("order")
+        stream.over.set()
+        again = await manager.stream()
+        await again.welcome((1, 8))
+        await again.send((1, 8), orders=[order(1, 0, None), order(2, 0, None, "never seen")])
+        assert (await plane.called("order"))[3:6] == ("c1", 0, "ns/a")
+        assert (await plane.called("order"))[3:5] == ("never seen", 0)
+        due = (await again.next("acknowledgements")).acknowledgements
+        assert {(a.container_id, a.holding) for a in due} == {("c1", 0), ("never seen", 0)}
 
 
 async def test_a_manager_that_restarts_is_found_again(

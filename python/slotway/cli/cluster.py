@@ -70,7 +70,7 @@ def watch(
         return Group(
             Text(head, style="bold"),
             Text(),
-            table(_ROUTERS, _router_rows(shown)),
+            table(_ROUTERS[:-1], [row[:-1] for row in _router_rows(shown)]),
             Text(),
             table(_CONTAINERS, _container_rows(shown)),
         )

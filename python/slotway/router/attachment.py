@@ -34,7 +34,9 @@ SILENCE_PERIODS = 10
 STANDBY_SILENCE_SECONDS = 60.0
 """A standby may have nothing to say, but a dead connection must not be kept for ever."""
 RETRY_SECONDS_MIN = 0.05
-RETRY_SECONDS_MAX = 2.0
+RETRY_SECONDS_MAX = 1.0
+LOG_SECONDS = 30.0
+"""Between two lines about the same Manager that still cannot be reached."""
 MESSAGE_BYTES_MAX = 24 * 1024 * 1024
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
@@ -131,7 +133,7 @@ class Attachment:
 
     async def run(self) -> None:
         """Keeps a stream open for as long as the Manager is wanted; never raises."""
-        retry = RETRY_SECONDS_MIN
+        retry, log_again_at = RETRY_SECONDS_MIN, 0.0
         log = _log.bind(manager=self.manager, address=self.address)
         while self.wanted:
             self.heard_at = 0.0
@@ -141,7 +143,10 @@ class Attachment:
             except* StaleStreamError:
                 log.info("the manager was silent: opening a new stream")
             except* (grpc.RpcError, TimeoutError, OSError, asyncio.InvalidStateError) as group:
-                log.warning("no session", why=_reason(group.exceptions[0]))
+                now = asyncio.get_running_loop().time()
+                if self.heard_at or now >= log_again_at:
+                    log.warning("no session", why=_reason(group.exceptions[0]))
+                    log_again_at = now + LOG_SECONDS
             except* Exception:
                 log.exception("the session failed")
             retry = RETRY_SECONDS_MIN if self.heard_at else min(retry * 2, RETRY_SECONDS_MAX)

@@ -64,6 +64,8 @@ class Session:
         self._give_back_ms = give_back_ms
         self._on_leader = on_leader
         self._attachments: dict[tuple[str, str], tuple[Attachment, asyncio.Task[None]]] = {}
+        self._known: dict[str, Container] = {}
+        """What is held, as it was described: another stream's Manager may not describe it again."""
         self._troubles: dict[tuple[str, str], int] = {}
         """By (container, kind): slots since the leader was told last."""
         self._overruns: dict[str, int] = {}
@@ -164,6 +166,7 @@ class Session:
             self._obey(attachment, term, order)
         for container in message.ended_containers:
             attachment.told.pop(container, None)
+            self._known.pop(container, None)
             self._overruns.pop(container, None)
             self._plane.ended(attachment.manager, attachment.stream, term, container)
         for peers in message.peers:
@@ -190,6 +193,8 @@ class Session:
         holdings = self._plane.welcome(attachment.manager, attachment.stream, term)
         if holdings is None:
             return
+        held = {name for name, _, _ in holdings}
+        self._known = {name: known for name, known in self._known.items() if name in held}
         attachment.term = self.term = term
         attachment.period = welcome.period.ToTimedelta().total_seconds() or attachment.period
         attachment.due = Due(hello=(term, holdings), report=True, leaving=self._leaving)
@@ -198,27 +203,26 @@ class Session:
         self._lead(attachment)
 
     def _obey(self, attachment: Attachment, term: Term, order: ShareOrder) -> None:
+        name = order.container_id
         if order.HasField("container"):
-            attachment.told[order.container_id] = order.container
-        container = attachment.told.get(order.container_id)
+            attachment.told[name] = self._known[name] = order.container
+        container = attachment.told.get(name) or self._known.get(name)
         if container is None and order.target > 0:
-            _log.error("an order for what was not described", container=order.container_id)
+            _log.error("an order for what was not described", container=name)
             return
-        container = container or Container()
-        with _refusal_logged(attachment, order.container_id):
+        with _refusal_logged(attachment, name):
             self._plane.order(
                 attachment.manager,
                 attachment.stream,
                 (*term, order.counter),
-                order.container_id,
+                name,
                 order.target,
-                container.action,
-                container.revision,
-                container.address,
-                container.capacity,
-                container.timeout.ToMilliseconds(),
-                container.parameters,
+                *wire.described(container or wire.UNKNOWN),
             )
+        if container is None:
+            # A target of zero needs no description. The data plane forgets what it does not hold
+            # when it is asked, before an order comes that describes it truly.
+            self._take_events()
 
     def compose(self, attachment: Attachment) -> AttachRequest | None:
         """See `attachment.Owner`."""

@@ -12,10 +12,26 @@ TROUBLES = {
     "refused": pb.ContainerTrouble.KIND_REFUSED,
 }
 
+UNKNOWN = pb.Container(action="_/_", address="unix:/-", capacity=1)
+"""Stands for what a Manager has not described, and takes back."""
+UNKNOWN.timeout.FromSeconds(1)
+
 
 def term(message: pb.Term) -> Term:
     """(epoch, revision)."""
     return message.epoch, message.revision
+
+
+def described(container: pb.Container) -> tuple[str, int, str, int, int, bytes]:
+    """(action, revision, address, capacity, timeout in ms, default arguments)."""
+    return (
+        container.action,
+        container.revision,
+        container.address,
+        container.capacity,
+        container.timeout.ToMilliseconds(),
+        container.parameters,
+    )
 
 
 def version_message(version: Version) -> pb.Version:
