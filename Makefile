@@ -45,6 +45,8 @@ lint: setup ## ruff, mypy, stubtest, import-linter, buf, rustfmt, clippy
 	buf lint
 	buf format -d --exit-code
 	mypy
+	MYPYPATH=python python -m mypy.stubtest slotway._slotcore
+	lint-imports
 	cargo fmt --all --check
 	cargo clippy -q --locked --workspace --all-targets -- -D warnings
 

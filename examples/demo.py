@@ -1,8 +1,9 @@
-"""The main job, end to end, with its own witness: a cluster on this machine, an action that does real work, and a count
-of what the action's own code saw.
+"""The main job, end to end, with its own witness: a cluster on this machine, an action that does
+real work, and a count of what the action's own code saw.
 
-For C = 10, 1 and 200: a burst of 100 requests on the cold action, which waits at a barrier until all of them have arrived,
-then a steady load over all Routers. Ends with a table, and a status other than 0 if a promise was broken.
+For C = 10, 1 and 200: a burst of 100 requests on the cold action, which waits at a barrier until
+all of them have arrived, then a steady load over all Routers. Ends with a table, and a status other
+than 0 if a promise was broken.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import math
-import os
 import shutil
 import signal
 import statistics
@@ -34,7 +34,8 @@ from slotway.aio import Client
 DOCUMENTS = Path(__file__).resolve().parent / "documents"
 BURST = 100
 RATE = 800
-"""Requests per second that the steady load aims at; the action holds each request long enough to fill its containers."""
+"""Requests per second that the steady load aims at: the action holds each request for long enough
+to fill its containers."""
 
 
 @dataclass
@@ -145,7 +146,7 @@ class Load:
 
     async def burst(self, run: Run, barrier: Path) -> None:
         """All at once; no request ends before all have arrived in the action."""
-        barrier.mkdir()
+        await asyncio.to_thread(barrier.mkdir)
         extra: dict[str, object] = {"barrier_dir": str(barrier), "barrier_count": BURST}
         async with asyncio.TaskGroup() as group:
             for i in range(BURST):
@@ -231,7 +232,7 @@ def main() -> int:
     parser.add_argument("--routers", type=int, default=3)
     parser.add_argument("--concurrency", type=int, action="append", help="only this C (repeatable)")
     arguments = parser.parse_args()
-    console = Console(width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "100")))
+    console = Console(width=None if sys.stdout.isatty() else 100)
     runs = [Run(c) for c in arguments.concurrency or [10, 1, 200]]
     asyncio.run(demo(arguments.requests, runs, arguments.routers, console))
     return 0 if report(runs, console) else 1

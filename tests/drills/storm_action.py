@@ -1,5 +1,5 @@
-"""The action of the storm. It counts its own requests before it does anything else, and writes each new maximum to a file
-at once, so that the count outlives a `kill -9`."""
+"""The action of the storm. It counts its requests before it does anything else, and writes each
+new maximum to a file at once, so that the count outlives a `kill -9`."""
 
 import asyncio
 import os
