@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import itertools
 import json
 import re
+import tempfile
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from slotway.drivers.base import ContainerId, InitError
 from slotway.drivers.process import ProcessDriver
@@ -20,20 +23,28 @@ from slotway.drivers.process import ProcessDriver
 from .containers import BARRIER, PATIENCE_S, SOON, ProcessWorld, code, post, spec, told
 
 Answer = tuple[int, dict[str, Any]]
-ONE = ContainerId("one")
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+_numbers = itertools.count(1)
 
 
 class Container:
     """One container, and requests to it."""
 
     def __init__(self, world: ProcessWorld, driver: ProcessDriver) -> None:
-        self.world = world
+        self.name = ContainerId(f"container-{next(_numbers)}")
         self.driver = driver
-        self.address = driver.address(ONE)
+        self.address = driver.address(self.name)
+        self._log = world.data / f"{self.name}.log"
+
+    async def create(self, capacity: int = 1) -> None:
+        await self.driver.create(spec(self.name, capacity=capacity))
+
+    async def init(self, value: dict[str, object]) -> None:
+        await self.driver.init(self.name, value, SOON)
 
     async def start(self, source: str, *, capacity: int = 1, **value: object) -> None:
-        await self.driver.create(spec(ONE, capacity=capacity))
-        await self.driver.init(ONE, code(source) | value, SOON)
+        await self.create(capacity)
+        await self.init(code(source) | value)
 
     async def run(self, value: object = None, **fields: object) -> Answer:
         body = {"value": {} if value is None else value, "activation_id": "a1", **fields}
@@ -44,20 +55,31 @@ class Container:
 
     async def log(self, wanted: str) -> str:
         """The log, once it holds this: the supervisor writes it in its own time."""
-        path = self.world.data / "one.log"
         async with asyncio.timeout(PATIENCE_S):
-            while wanted not in (text := path.read_text()):  # noqa: ASYNC110 - no event
+            while wanted not in (text := self._log.read_text()):  # noqa: ASYNC110 - no event
                 await asyncio.sleep(0.01)
         return text
 
 
-@pytest.fixture
-async def container(tmp_path: Path, short_path: Path) -> AsyncIterator[Container]:
-    world = ProcessWorld(tmp_path, short_path)
-    async with world.driver() as driver:
-        yield Container(world, driver)
-        await driver.destroy(ONE)
-        await told(driver, ONE)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[tuple[ProcessWorld, ProcessDriver]]:
+    """One driver for all tests here: a spawner takes its time to start."""
+    with tempfile.TemporaryDirectory(prefix="slotway-") as sockets:
+        world = ProcessWorld(tmp_path_factory.mktemp("runtime"), Path(sockets))
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("SLOTWAY_SECRET", "x")
+            async with world.driver() as driver:
+                yield world, driver
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def container(shared: tuple[ProcessWorld, ProcessDriver]) -> AsyncIterator[Container]:
+    container = Container(*shared)
+    yield container
+    await container.driver.destroy(container.name)
+    await told(container.driver, container.name)
 
 
 KINDS = pytest.mark.parametrize("kind", ["def", "async def"])
@@ -75,7 +97,7 @@ async def test_main_may_have_another_name(container: Container) -> None:
 
 
 async def test_run_before_init(container: Container) -> None:
-    await container.driver.create(spec(ONE))
+    await container.create()
     assert await container.run() == (403, {"error": "The action is not initialized."})
 
 
@@ -138,18 +160,18 @@ async def test_a_traceback_goes_to_the_log(container: Container) -> None:
 async def test_code_that_does_not_initialise(
     container: Container, value: dict[str, object], message: str
 ) -> None:
-    await container.driver.create(spec(ONE))
+    await container.create()
     with pytest.raises(InitError, match=message):
-        await container.driver.init(ONE, value, SOON)
+        await container.init(value)
     # Half of it may have run: it gets no second chance.
     with pytest.raises(InitError, match="more than once"):
-        await container.driver.init(ONE, code("def main(args): return {}"), SOON)
+        await container.init(code("def main(args): return {}"))
 
 
 async def test_an_init_error_carries_the_traceback(container: Container) -> None:
-    await container.driver.create(spec(ONE))
+    await container.create()
     with pytest.raises(InitError) as failed:
-        await container.driver.init(ONE, code("def f():\n    1 / 0\nf()\n"), SOON)
+        await container.init(code("def f():\n    1 / 0\nf()\n"))
     assert 'File "hello.py", line 2, in f' in str(failed.value)
     assert str(failed.value).endswith("ZeroDivisionError: division by zero")
 
@@ -251,14 +273,11 @@ async def test_the_environment_names_the_activation_only_at_c_1(
     assert await container.run(deadline=123) == (200, {"seen": seen, "init": "yes"})
 
 
-async def test_the_managers_environment_stays_with_it(
-    container: Container, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SLOTWAY_SECRET", "x")
+async def test_the_managers_environment_stays_with_it(container: Container) -> None:
     await container.start("import os\ndef main(args):\n    return dict(os.environ)\n")
     _, environment = await container.run()
     assert "SLOTWAY_SECRET" not in environment
-    assert environment["SLOTWAY_CONTAINER"] == "one"
+    assert environment["SLOTWAY_CONTAINER"] == container.name
 
 
 async def test_a_forked_child_does_not_answer(container: Container) -> None:
