@@ -103,6 +103,15 @@ async def test_nothing_runs_when_the_end_is_told(world: ProcessWorld, victim: st
         assert not list(world.data.glob("*.work"))
 
 
+async def test_every_driver_is_told_whoever_cleaned_up(world: ProcessWorld) -> None:
+    async with world.driver() as driver, world.driver() as second, world.driver() as third:
+        await daemon(driver)
+        assert not await second.has_ended(ONE)
+        assert not await third.has_ended(ONE)
+        os.kill(world.record(ONE).pid, signal.SIGKILL)
+        await asyncio.gather(*(told(each, ONE) for each in (driver, second, third)))
+
+
 async def test_no_end_while_anything_runs(world: ProcessWorld) -> None:
     """The supervisor is stopped, its runtime dead, its daemon alive: that is not the end."""
     async with world.driver() as driver:

@@ -30,7 +30,7 @@ from slotway.drivers.base import ContainerFound, ContainerId, ContainerSpec, Dri
 from slotway.drivers.ends import Ends
 from slotway.drivers.guard import Guard
 from slotway.drivers.init import post_init
-from slotway.drivers.lock import Record, Sight, State
+from slotway.drivers.lock import Sight, State
 from slotway.drivers.spawner import Spawner
 from slotway.drivers.supervisor import Order
 
@@ -66,9 +66,11 @@ class ProcessDriver:
         self.spawner: Spawner | None = None
         self._guard: Guard | None = None
         self._creating: dict[ContainerId, asyncio.Task[str]] = {}
+        self._seen: set[ContainerId] = set()
+        """Were seen to run, and their end is yet to be told."""
         self._watched: dict[ContainerId, tuple[int, asyncio.Event]] = {}
         self._destroying: dict[ContainerId, asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._ends = Ends()
 
     async def __aenter__(self) -> Self:
@@ -262,28 +264,30 @@ class ProcessDriver:
 
     async def _check(self, container: ContainerId, *, claim: bool = False) -> Sight:
         """Looks at the container, and does what follows: watches it, cleans up after it, tells its
-        end."""
+        end, if it has a label or this driver has seen it run."""
         path = self._lock(container)
         sight = self._look(container, claim=claim)
         if sight.state is State.UNCLEAN:
             sight = await asyncio.to_thread(lock.clean, path)
-        if (
-            sight.state is State.RUNNING
-            and sight.record is not None
-            and not self._watch(container, sight.record)
-        ):
+        if sight.state is State.RUNNING and self._is_ours(sight) and not self._watch(sight):
             # Its supervisor exits right now: what the lock says next is the end.
             sight = self._look(container)
-        if sight.state is State.ENDED and sight.record is not None:
+        if sight.state is State.ENDED and self._is_ours(sight):
+            self._seen.add(container)
+            with contextlib.suppress(FileNotFoundError):
+                self._socket(container).unlink()
+            shutil.rmtree(self._data / f"{container}.work", ignore_errors=True)
+            lock.bury(path)
+            logger.info("container %s has ended: %s", container, sight.ending)
+        # Another driver may have buried it, and swept, before this one could look.
+        if sight.state in (State.ENDED, State.ABSENT) and container in self._seen:
+            self._seen.remove(container)
             self._unwatch(container)
-            if sight.record.label.cluster == self._cluster:
-                with contextlib.suppress(FileNotFoundError):
-                    self._socket(container).unlink()
-                shutil.rmtree(self._data / f"{container}.work", ignore_errors=True)
-                lock.bury(path)
-                logger.info("container %s has ended: %s", container, sight.ending)
-                self._ends.tell(container)
+            self._ends.tell(container)
         return sight
+
+    def _is_ours(self, sight: Sight) -> bool:
+        return sight.record is not None and sight.record.label.cluster == self._cluster
 
     def _look(self, container: ContainerId, *, claim: bool = False) -> Sight:
         try:
@@ -293,15 +297,18 @@ class ProcessDriver:
             logger.error("the lock file of container %s cannot be read: %s", container, error)
             return Sight(State.RUNNING)
 
-    def _watch(self, container: ContainerId, record: Record) -> bool:
+    def _watch(self, sight: Sight) -> bool:
         """Has the loop told when the supervisor exits; False if there is no such process."""
+        assert sight.record is not None
+        container, pid = sight.record.label.id, sight.record.pid
+        self._seen.add(container)
         if container in self._watched:
             return True
         try:
-            pidfd = os.pidfd_open(record.pid)
+            pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             return False
-        if procfs.start_time(record.pid) != record.start:
+        if procfs.start_time(pid) != sight.record.start:
             os.close(pidfd)
             return False
         self._watched[container] = pidfd, asyncio.Event()
@@ -310,7 +317,8 @@ class ProcessDriver:
 
     def _on_exit(self, container: ContainerId) -> None:
         self._unwatch(container)
-        self._own(self._settle(container))
+        # What is not proved yet is left to the reconcile.
+        self._own(self._check(container))
 
     def _unwatch(self, container: ContainerId) -> None:
         pidfd, gone = self._watched.pop(container, (-1, None))
@@ -319,12 +327,6 @@ class ProcessDriver:
             os.close(pidfd)
         if gone is not None:
             gone.set()
-
-    async def _settle(self, container: ContainerId) -> None:
-        """Tells an end that was heard of; what is not proved yet is left to the reconcile."""
-        sight = await self._check(container)
-        if sight.state is State.ENDED:
-            self._ends.tell(container)
 
     async def _reconcile_for_ever(self) -> None:
         while True:
@@ -336,7 +338,7 @@ class ProcessDriver:
 
     async def _reconcile(self) -> None:
         """Looks at every container that is not watched, and removes what is no longer needed."""
-        for container in self._ids():
+        for container in {*self._ids(), *self._seen}:
             if container not in self._watched and container not in self._destroying:
                 await self._check(container)
         self.sweep()
@@ -368,7 +370,7 @@ class ProcessDriver:
     def _socket(self, container: ContainerId) -> Path:
         return self._sockets / f"{container}.sock"
 
-    def _own(self, work: Coroutine[object, object, None]) -> None:
+    def _own(self, work: Coroutine[object, object, object]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
