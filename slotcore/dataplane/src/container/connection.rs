@@ -6,6 +6,7 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -19,6 +20,10 @@ use super::{
 
 /// Room made for each read. An answer of usual size fits, and ten thousand slots stay small.
 const READ_BYTES: usize = 4096;
+/// A request up to this size is put together first: one buffer costs the kernel less than its pieces.
+const TOGETHER_BYTES_MAX: usize = 16 * 1024;
+/// A connection that rested for less was looked at by the runtime a moment ago.
+const REST: Duration = Duration::from_millis(1);
 /// A read buffer that grew past this is not kept for the next run.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
@@ -29,6 +34,7 @@ pub struct Connection {
     address: Arc<Address>,
     stream: Option<Stream>,
     input: BytesMut,
+    answered: Instant,
     opened: u64,
 }
 
@@ -39,6 +45,7 @@ impl Connection {
             address,
             stream: None,
             input: BytesMut::new(),
+            answered: Instant::now(),
             opened: 0,
         }
     }
@@ -73,17 +80,26 @@ impl Connection {
 
         // Both stay in this future while the run is under way, so that dropping it closes the connection.
         let mut input = std::mem::take(&mut self.input);
-        let mut kept = self.stream.take().filter(Stream::is_quiet);
+        let mut kept = self
+            .stream
+            .take()
+            .filter(|kept| kept.is_quiet(self.answered.elapsed() < REST));
         loop {
             let is_reused = kept.is_some();
             let mut stream = match kept.take() {
                 Some(stream) => stream,
-                None => Stream::connect(&self.address)
+                // Boxed: it is rare, and every run would carry the room for it.
+                None => Box::pin(Stream::connect(&self.address))
                     .await
                     .map_err(RunError::Refused)?,
             };
             self.opened += u64::from(!is_reused);
             input.clear();
+            if length <= TOGETHER_BYTES_MAX {
+                output
+                    .iter()
+                    .for_each(|piece| input.extend_from_slice(piece));
+            }
             let mut exchange = Exchange::new(&output, limits.answer_bytes_max);
             match poll_fn(|context| exchange.poll(context, &mut stream, &mut input)).await {
                 // The container closed it in the last moment, and the kernel took nothing: once more, anew.
@@ -92,6 +108,7 @@ impl Connection {
                 Ok(answer) => {
                     if exchange.is_reusable() && input.is_empty() {
                         self.stream = Some(stream);
+                        self.answered = Instant::now();
                         if input.capacity() + answer.body.len() <= KEPT_BYTES_MAX {
                             self.input = input;
                         }
@@ -137,7 +154,7 @@ impl<'a> Exchange<'a> {
         input: &mut BytesMut,
     ) -> Poll<Result<Answer, RunError>> {
         if self.broken.is_none()
-            && let Poll::Ready(Err(error)) = self.poll_write(context, stream)
+            && let Poll::Ready(Err(error)) = self.poll_write(context, stream, input)
         {
             if self.written == 0 {
                 return Poll::Ready(Err(RunError::Refused(error)));
@@ -168,12 +185,18 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Ready when everything is written.
+    /// Ready when everything is written. The request may stand in `input` as a whole, for the first attempt.
     fn poll_write(
         &mut self,
         context: &mut Context<'_>,
         stream: &mut Stream,
+        input: &mut BytesMut,
     ) -> Poll<io::Result<()>> {
+        if self.written == 0 && !input.is_empty() {
+            let outcome = stream.poll_write(context, input);
+            input.clear();
+            self.written = ready!(outcome)?;
+        }
         loop {
             let mut slices = [IoSlice::new(&[]); 6];
             let mut count = 0;

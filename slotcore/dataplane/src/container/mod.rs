@@ -1,7 +1,7 @@
 //! One HTTP/1.1 connection per slot to an action's container.
 //!
-//! A slot owns its [`Connection`]; a run goes out in one vectored write and its answer comes back in a read buffer that
-//! the connection keeps. The module has no clock and no retry: whoever owns the slot bounds the time by dropping the
+//! A slot owns its [`Connection`]; a run goes out in one write and its answer comes back in a read buffer that the
+//! connection keeps. The module has no timer and no retry: whoever owns the slot bounds the time by dropping the
 //! future, which closes the connection. What it promises is the meaning of its errors ([`RunError`]): whether the run
 //! can have reached user code, and whether it is surely over.
 //!

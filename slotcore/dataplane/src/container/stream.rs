@@ -9,7 +9,7 @@ use std::{
 
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
@@ -34,17 +34,37 @@ impl Stream {
         }
     }
 
-    /// Whether the other side has neither closed nor sent anything. Asks the kernel itself, since the runtime learns of
-    /// an end only when it next polls: an end that came before this call is always seen.
-    pub(super) fn is_quiet(&self) -> bool {
-        let socket = match self {
-            Self::Unix(stream) => SockRef::from(stream),
-            Self::Tcp(stream) => SockRef::from(stream),
+    /// Whether the other side has neither closed nor sent anything, so that a run may be written.
+    ///
+    /// Asks the kernel itself: an end that came before this call is always seen. `is_known`: believes the runtime, which
+    /// learns of an end at its next turn, and saves a system call.
+    pub(super) fn is_quiet(&self, is_known: bool) -> bool {
+        fn peek(socket: &SockRef<'_>) -> io::Result<usize> {
+            socket.peek(&mut [MaybeUninit::uninit()])
+        }
+        let readable = Interest::READABLE;
+        let peeked = match self {
+            Self::Unix(stream) if is_known => {
+                stream.try_io(readable, || peek(&SockRef::from(stream)))
+            }
+            Self::Tcp(stream) if is_known => {
+                stream.try_io(readable, || peek(&SockRef::from(stream)))
+            }
+            Self::Unix(stream) => peek(&SockRef::from(stream)),
+            Self::Tcp(stream) => peek(&SockRef::from(stream)),
         };
-        let mut byte = [MaybeUninit::uninit()];
-        socket
-            .peek(&mut byte)
-            .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    pub(super) fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
     }
 
     pub(super) fn poll_write_vectored(

@@ -1,8 +1,11 @@
 //! Answers that are none, and connections that break.
 
-use slotcore_dataplane::container::{Connection, RunError};
+use std::sync::Arc;
 
-use crate::peer::{KINDS, Kind, Peer, SMALL, Step, outcomes, run, send};
+use slotcore_dataplane::container::{Connection, RunError};
+use tokio::sync::Notify;
+
+use crate::peer::{KINDS, Kind, Peer, SMALL, Step, look, outcomes, run, send};
 
 const PLAIN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
 
@@ -136,7 +139,7 @@ async fn a_reset_breaks_the_run() {
 #[tokio::test]
 async fn nobody_listens() {
     for address in ["unix:/nonexistent/c.sock", "127.0.0.1:1"] {
-        let mut connection = Connection::new(std::sync::Arc::new(address.parse().unwrap()));
+        let mut connection = Connection::new(Arc::new(address.parse().unwrap()));
         let error = run(&mut connection, SMALL).await.unwrap_err();
         assert!(
             matches!(error, RunError::Refused(_)) && error.is_over(),
@@ -167,13 +170,24 @@ async fn an_idle_connection_that_the_container_closed_is_replaced() {
 #[tokio::test]
 async fn an_answer_that_nobody_asked_for_is_not_taken_for_the_next() {
     for kind in KINDS {
-        let late = "HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"late\":true}";
-        let first = vec![Step::Read, send(PLAIN), send(late)];
-        let mut peer = Peer::start(kind, vec![first, vec![Step::Read, send(PLAIN)]]).await;
-        let mut connection = peer.connection();
-        run(&mut connection, SMALL).await.unwrap();
-        peer.closed().await;
-        assert_eq!(run(&mut connection, SMALL).await.unwrap().body, "{}");
-        assert_eq!(connection.opened(), 2);
+        for is_open in [true, false] {
+            let late = "HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"late\":true}";
+            let word = Arc::new(Notify::new());
+            let mut first = vec![
+                Step::Read,
+                send(PLAIN),
+                Step::Await(word.clone()),
+                send(late),
+            ];
+            first.extend(is_open.then_some(Step::Drain));
+            let mut peer = Peer::start(kind, vec![first, vec![Step::Read, send(PLAIN)]]).await;
+            let mut connection = peer.connection();
+            run(&mut connection, SMALL).await.unwrap();
+            word.notify_one();
+            while peer.report().await != b"awaited" {}
+            look().await;
+            assert_eq!(run(&mut connection, SMALL).await.unwrap().body, "{}");
+            assert_eq!(connection.opened(), 2);
+        }
     }
 }

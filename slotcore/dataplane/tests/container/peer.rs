@@ -6,7 +6,7 @@ use slotcore_dataplane::container::{Address, Answer, Connection, Limits, Run, Ru
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, UnixListener},
-    sync::mpsc,
+    sync::{Notify, mpsc},
     task::JoinHandle,
     time::timeout,
 };
@@ -20,11 +20,15 @@ pub(crate) const LIMITS: Limits = Limits {
 pub(crate) enum Step {
     /// Reads one whole request and reports it.
     Read,
+    /// Reads a request's head and reports it.
+    ReadHead,
     /// Reads so many bytes and reports them.
     ReadSome(usize),
     Send(Vec<u8>),
     /// Sends byte by byte, each in a segment of its own as far as the kernel lets it.
     Trickle(Vec<u8>),
+    /// Waits for a word from the test, and reports it.
+    Await(Arc<Notify>),
     /// Reads to the end of the stream and reports how many bytes came.
     Drain,
     /// Closes with a reset instead of an end (TCP only).
@@ -107,15 +111,23 @@ impl Peer {
 
     /// The next report.
     pub(crate) async fn report(&mut self) -> Vec<u8> {
-        timeout(Duration::from_secs(10), self.reports.recv())
+        timeout(Duration::from_secs(60), self.reports.recv())
             .await
             .unwrap()
             .unwrap()
     }
 
-    /// Waits until a connection is closed.
+    /// Waits until a connection is closed, and the runtime has seen that.
     pub(crate) async fn closed(&mut self) {
         while !self.report().await.is_empty() {}
+        look().await;
+    }
+}
+
+/// Lets the runtime look at its sockets: it does after every 61 turns of tasks, if not before.
+pub(crate) async fn look() {
+    for _ in 0..150 {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -132,6 +144,13 @@ async fn follow<S: AsyncRead + AsyncWrite + Unpin>(
                     break;
                 };
                 report(request);
+            }
+            Step::ReadHead => {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                report(head);
             }
             Step::ReadSome(length) => {
                 let mut bytes = vec![0; length];
@@ -155,6 +174,10 @@ async fn follow<S: AsyncRead + AsyncWrite + Unpin>(
                 let mut rest = Vec::new();
                 let _ = stream.read_to_end(&mut rest).await;
                 report(rest.len().to_string().into_bytes());
+            }
+            Step::Await(word) => {
+                word.notified().await;
+                report(b"awaited".to_vec());
             }
             Step::Reset => {}
         }
@@ -196,7 +219,7 @@ pub(crate) const SMALL: Run<'static> = Run {
 
 /// Runs with a bound that only a defect reaches.
 pub(crate) async fn run(connection: &mut Connection, run: Run<'_>) -> Result<Answer, RunError> {
-    timeout(Duration::from_secs(10), connection.run(run, &LIMITS))
+    timeout(Duration::from_secs(60), connection.run(run, &LIMITS))
         .await
         .expect("an answer in time")
 }

@@ -31,27 +31,26 @@ async fn the_request_is_what_the_interface_asks_for() {
 #[tokio::test]
 async fn a_large_body_arrives_whole() {
     let payload: Vec<u8> = (b'a'..b'x').cycle().take(LARGE_BYTES).collect();
+    let large = Run {
+        pieces: [b"<", &payload, b"", b">"],
+    };
     for kind in KINDS {
         let script = vec![
-            Step::ReadSome(1000),
-            Step::Read,
+            Step::ReadHead,
+            Step::ReadSome(LARGE_BYTES + 2),
             send(PLAIN),
             Step::Read,
             send(PLAIN),
         ];
         let mut peer = Peer::start(kind, vec![script]).await;
         let mut connection = peer.connection();
-        // The script's second read does not see the head: what ends the body looks like one to it.
-        let tail = b"\r\ncontent-length: 0\r\n\r\n";
-        let large = Run {
-            pieces: [b"<", &payload, b">", tail],
-        };
         assert_eq!(run(&mut connection, large).await.unwrap().body, "{}");
-        let mut got = peer.report().await;
-        got.extend(peer.report().await);
-        let body = &got[got.len() - LARGE_BYTES - 2 - tail.len()..got.len() - tail.len()];
-        assert_eq!(body.first(), Some(&b'<'));
-        assert!(body[1..=LARGE_BYTES] == payload[..]);
+        assert!(
+            peer.report()
+                .await
+                .ends_with(b"content-length: 8388610\r\n\r\n")
+        );
+        assert!(peer.report().await == [b"<", &payload[..], b">"].concat());
         run(&mut connection, SMALL).await.unwrap();
         assert_eq!(connection.opened(), 1);
     }
@@ -140,7 +139,7 @@ async fn a_container_that_does_not_read_holds_the_run_and_no_more() {
         let mut peer = Peer::start(kind, vec![vec![Step::ReadSome(1)]]).await;
         let mut connection = peer.connection();
         // The container closes after one byte: that is after the first byte was written.
-        let error = timeout(Duration::from_secs(10), connection.run(large, &LIMITS))
+        let error = timeout(Duration::from_secs(60), connection.run(large, &LIMITS))
             .await
             .unwrap()
             .unwrap_err();
