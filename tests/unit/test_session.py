@@ -306,8 +306,9 @@ async def test_a_manager_without_a_protocol_in_common_is_not_obeyed(
 
 
 async def test_peers_are_dropped_when_the_leader_is_silent_and_told_anew(
-    plane: ScriptedPlane, manager: ScriptedManager
+    plane: ScriptedPlane, manager: ScriptedManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("slotway.router.session.SILENT_SECONDS_MIN", 0.0)
     async with running_session(plane, manager):
         stream = await manager.stream()
         await stream.welcome((1, 5), period_ms=20)
@@ -319,6 +320,20 @@ async def test_peers_are_dropped_when_the_leader_is_silent_and_told_anew(
         async with asyncio.timeout(SILENCE_SECONDS_MIN / 2):  # sooner than by silence
             again = await manager.stream()
         await again.welcome((1, 5))
+
+
+async def test_silence_changes_nothing_for_a_router_without_peers(
+    plane: ScriptedPlane, manager: ScriptedManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slotway.router.session.SILENT_SECONDS_MIN", 0.0)
+    async with running_session(plane, manager):
+        stream = await manager.stream()
+        await stream.welcome((1, 5), period_ms=10)
+        for _ in range(8):  # reports, each a period after the one before
+            await stream.next()
+        await stream.send((1, 5), orders=[order(1, 4)])
+        await plane.called("order")
+        assert not [c for c in plane.calls if c[0] == "drop_peers"]
 
 
 async def test_refusals_and_ends_are_handed_on(

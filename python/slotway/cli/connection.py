@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import grpc
 
-from slotway.cli import devfile
 from slotway.cli.report import reporting
 from slotway.client import Client
 from slotway.errors import SlotwayError
@@ -37,6 +36,8 @@ def connected(endpoint: str | None) -> Iterator[Client]:
 
 def dev_endpoint() -> str:
     """The first Router of the newest `slotway dev`."""
+    from slotway.cli import devfile  # it imports the whole configuration
+
     written = devfile.read()
     if written is None:
         raise SlotwayError(

@@ -37,6 +37,7 @@ PROTOCOL_MAX = 1
 REPORT_SECONDS_MIN = 0.03
 """Between two reports of demand that changes but did not leave zero."""
 SILENT_PERIODS = 3
+SILENT_SECONDS_MIN = 1.0
 """A leader that is silent for so long may have been replaced: its lists of peers are too old."""
 TROUBLES_MAX = 10_000
 GIVE_BACK_SECONDS = 1.0
@@ -73,6 +74,8 @@ class Session:
         self._streams = itertools.count(1)
         self._reported_at = 0.0
         self._report_timer: asyncio.TimerHandle | None = None
+        self._peers: set[str] = set()
+        """Actions that have peers."""
         self._peers_dropped = False
         self._leaving = False
 
@@ -174,6 +177,7 @@ class Session:
                 self._plane.peers(
                     peers.action, [(p.incarnation, p.address, p.waiting) for p in peers.peers]
                 )
+                (self._peers.add if peers.peers else self._peers.discard)(peers.action)
         for refusal in message.refusals:
             retry_ms = -1
             if refusal.HasField("retry_delay"):
@@ -305,7 +309,8 @@ class Session:
                     # serving.
                     given_back_at = now
                     self._plane.give_back(self._give_back_ms)
-            if now - heard_at > SILENT_PERIODS * period and not self._peers_dropped:
+            if self._peers and now - heard_at > max(SILENT_PERIODS * period, SILENT_SECONDS_MIN):
+                self._peers.clear()
                 self._peers_dropped = True
                 self._plane.drop_peers()
 
