@@ -25,6 +25,8 @@ from pydantic import (
     model_validator,
 )
 
+from slotway.endpoints import split_endpoint
+
 if TYPE_CHECKING:
     from slotway.etcd import Access
 
@@ -115,6 +117,8 @@ class EtcdConfig(Section):
             raise ValueError("`cert` and `key` belong together: give both or none")
         if self.password.get_secret_value() and not self.user:
             raise ValueError("`password` needs `user`")
+        for endpoint in self.endpoints:
+            split_endpoint(endpoint)
         for path in (self.ca, self.cert, self.key):
             if path and not os.access(path, os.R_OK):
                 raise ValueError(f"{path} cannot be read")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -14,6 +15,18 @@ PATH_BYTES_MAX = 60
 """Leaves room for a container's id of 40 bytes and ".sock"."""
 
 
+def make_folder(path: Path, what: str) -> Path:
+    """Makes the folder, private unless it is there; SlotwayError, naming `what`, if it cannot."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "it cannot be written")
+    except OSError as exc:
+        why = "it is not a folder" if isinstance(exc, FileExistsError) else exc.strerror
+        raise SlotwayError(f"{what} {path}: {why}", reason="INVALID_FIELD") from exc
+    return path
+
+
 def run_dir(data_dir: Path) -> Path:
     """`data_dir`/run if that is short enough, else a private folder of this user's.
 
@@ -22,8 +35,7 @@ def run_dir(data_dir: Path) -> Path:
     """
     near = data_dir.absolute() / "run"
     if len(os.fsencode(near)) <= PATH_BYTES_MAX:
-        near.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return near
+        return make_folder(near, "run_dir")
     name = hashlib.sha256(os.fsencode(data_dir.absolute())).hexdigest()[:16]
     for base in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):
         if base and os.access(base, os.W_OK):

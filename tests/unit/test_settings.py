@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from slotway.cli.config import app
 from slotway.cli.settings import ConfigError, load, read, unknown_variables
 from slotway.config import ManagerConfig, RouterConfig, is_loopback, split_address
+from slotway.endpoints import split_endpoint
 
 FILE = """\
 cluster = "from-file"
@@ -114,6 +115,8 @@ def test_a_wrong_variable_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_wrong_flag_is_named() -> None:
     with pytest.raises(ConfigError, match=r"^--listen: router\.listen: not an address"):
         load(RouterConfig, {"router": {"listen": "x"}}, None)
+    with pytest.raises(ConfigError, match=r"^--log-level: log\.level: "):
+        load(RouterConfig, {"log": {"level": "loud"}}, None)
 
 
 def test_a_wider_address_needs_insecure(tmp_path: Path) -> None:
@@ -136,6 +139,20 @@ def test_the_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in repr(config)
     assert "hunter2" not in repr(config.etcd.access())
     assert config.etcd.access().password == "hunter2"
+
+
+def test_what_is_no_endpoint(tmp_path: Path) -> None:
+    for endpoint in ("ftp://h:1", "h:port", "http://h:1/path", "http://", "u:p@h:1", "[::1"):
+        (told,) = mistakes(tmp_path / "f", f'[etcd]\nendpoints = ["h:1", "{endpoint}"]\n')
+        assert f"etcd endpoint '{endpoint}' is not host:port" in told
+    (told,) = mistakes(tmp_path / "f", "[etcd]\nendpoints = []\n")
+    assert told.startswith("2: etcd.endpoints: ")
+
+
+def test_endpoints() -> None:
+    assert split_endpoint("h") == ("", "h:2379")
+    assert split_endpoint("http://h:1/") == ("http", "h:1")
+    assert split_endpoint("https://[::1]:5") == ("https", "[::1]:5")
 
 
 def test_half_a_certificate_and_unreadable_files(tmp_path: Path) -> None:

@@ -69,26 +69,28 @@ def dev(
     from slotway.config import LogConfig, state_dir
     from slotway.descriptors import raise_limit
     from slotway.log import configure
+    from slotway.rundir import make_folder
 
     with reporting():
         configure(LogConfig(level="warning"))
-        folder = (data_dir or state_dir() / "dev").absolute()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = make_folder((data_dir or state_dir() / "dev").absolute(), "data_dir")
         raise_limit(4096, "for requests, slots and containers")
-        flags: dict[str, Any] = {"cluster": cluster, "manager": {"driver": driver}}
-        if etcd:
+        limits = {"containers_max": containers_max, "keep_warm": keep_warm}
+        given = {name: value for name, value in limits.items() if value is not None}
+        flags: dict[str, Any] = {"cluster": cluster, "manager": {"driver": driver, **given}}
+        if etcd is not None:
             flags["etcd"] = {"endpoints": etcd}
         settings = read(flags, config)
         access = settings.etcd.access()
         options = DevOptions(
             data_dir=folder,
             cluster=cluster,
-            access=access if etcd else _own(access),
+            access=access if etcd is not None else _own(access),
             routers=routers,
             managers=managers,
             port=port,
             driver=driver,
-            manager_flags=_flags(containers_max=containers_max, keep_warm=keep_warm),
+            manager_flags=_flags(**limits),
             flags=_flags(config=config, log_format="console"),
             keep=keep,
         )

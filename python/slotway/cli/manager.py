@@ -115,10 +115,10 @@ def _run(settings: ManagerConfig) -> None:
 
     from slotway.descriptors import raise_limit
     from slotway.manager.server import serve
-    from slotway.rundir import run_dir
+    from slotway.rundir import make_folder, run_dir
     from slotway.signals import until_signalled
 
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(settings.data_dir, "data_dir")
     if settings.run_dir is None:
         settings = settings.model_copy(update={"run_dir": run_dir(settings.data_dir)})
     wanted = DESCRIPTORS_OWN + DESCRIPTORS_PER_CONTAINER * settings.containers_max

@@ -31,6 +31,12 @@ from slotway.config import (
 from slotway.errors import SlotwayError
 
 PREFIX = "SLOTWAY_"
+_FLAGS: Mapping[tuple[str | int, ...], str] = {
+    ("etcd", "endpoints"): "--etcd",
+    ("log", "level"): "--log-level",
+    ("log", "format"): "--log-format",
+}
+"""Flags that are not named like the key."""
 OTHER_VARIABLES = frozenset({"SLOTWAY_CONFIG", "SLOTWAY_ENDPOINT"})
 C = TypeVar("C", ManagerConfig, RouterConfig)
 Flags = Mapping[str, Any]
@@ -123,7 +129,7 @@ def _explain(
     name = ".".join(map(str, where))
     line = 0
     if _has(flags, where):
-        source = f"--{str(where[-1]).replace('_', '-')}"
+        source = _FLAGS.get(where[:2]) or f"--{str(where[-1]).replace('_', '-')}"
     elif variable := _variable(where):
         source = variable
     else:

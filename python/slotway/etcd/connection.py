@@ -8,7 +8,6 @@ The proxy of the environment is not used: etcd holds the ledger, and lies in the
 from __future__ import annotations
 
 import asyncio
-import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -17,6 +16,7 @@ import grpc
 import grpc.aio
 import structlog
 
+from slotway.endpoints import split_endpoint
 from slotway.etcd import rpc_pb2, rpc_pb2_grpc
 from slotway.etcd.errors import (
     Compacted,
@@ -75,11 +75,8 @@ class Member:
 
     def __init__(self, endpoint: str, access: Access):
         self.endpoint = endpoint
-        url = urllib.parse.urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
-        if url.scheme not in ("", "http", "https") or not url.netloc or url.path.strip("/"):
-            raise ValueError(f"etcd endpoint {endpoint!r} is not host:port or http(s)://host:port")
-        target = url.netloc if url.port else f"{url.netloc}:2379"
-        if url.scheme == "https" or (url.scheme == "" and (access.ca or access.cert)):
+        scheme, target = split_endpoint(endpoint)
+        if scheme == "https" or (scheme == "" and (access.ca or access.cert)):
             credentials = grpc.ssl_channel_credentials(
                 *(Path(path).read_bytes() if path else None for path in _pem_files(access))
             )
