@@ -228,6 +228,26 @@ async def test_a_member_without_its_quorum_refuses_and_is_named(tmp_path: Path) 
         await asyncio.gather(*(one.stop(signal.SIGKILL) for one in members))
 
 
+async def test_a_full_etcd_may_have_applied_what_it_refuses(tmp_path: Path) -> None:
+    quota = 16 * 1024 * 1024
+    options = ("--unsafe-no-fsync", "--log-level=error", f"--quota-backend-bytes={quota}")
+    server = EtcdServer(tmp_path / "data", tmp_path / "log", options=options)
+    await server.start()
+    try:
+        async with Client(Access((server.endpoint,), timeout_s=10)) as client:
+            answers = await asyncio.gather(
+                *(put(client, f"k{number}", bytes(100_000)) for number in range(300)),
+                return_exceptions=True,
+            )
+            there = {one.key for one in (await client.list("k", page=20)).items}
+        refused = {n: one for n, one in enumerate(answers) if isinstance(one, BaseException)}
+        assert all("space exceeded" in str(one) for one in refused.values())
+        assert {type(one) for one in refused.values()} == {OutcomeUnknown}
+        assert any(f"k{number}" in there for number in refused), "else it could be believed"
+    finally:
+        await server.stop()
+
+
 @pytest.mark.parametrize("endpoint", ["", "ftp://h:1", "http://h:1/path", "h:notaport"])
 async def test_an_endpoint_that_is_none_is_refused(endpoint: str) -> None:
     with pytest.raises(ValueError, match=r"endpoint|[Pp]ort"):

@@ -35,7 +35,7 @@ from slotway.etcd.model import range_end
         (
             StatusCode.RESOURCE_EXHAUSTED,
             "etcdserver: mvcc: database space exceeded",
-            Verdict.REFUSED,
+            Verdict.UNKNOWN,
         ),
         (
             StatusCode.OUT_OF_RANGE,

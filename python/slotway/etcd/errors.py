@@ -58,6 +58,10 @@ class Verdict(Enum):
     """May have been applied, or may be later."""
 
 
+_BEFORE_ANYTHING = (
+    "etcdserver: no leader",  # asked for by the `hasleader` metadata
+    "etcdserver: too many requests",
+)
 _STALE_TOKENS = (
     "etcdserver: invalid auth token",
     "etcdserver: revision of auth store is old",
@@ -69,6 +73,7 @@ _UNDECIDED = frozenset(
         grpc.StatusCode.CANCELLED,
         grpc.StatusCode.UNKNOWN,
         grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
     }
 )
 
@@ -76,11 +81,12 @@ _UNDECIDED = frozenset(
 def judge(code: grpc.StatusCode, details: str) -> Verdict:
     """What the status of a failed call says.
 
-    Only a text of etcd's own with a final code is believed: gRPC itself gives RESOURCE_EXHAUSTED
-    for an answer that is too large, although the request was applied.
+    Only a text of etcd's own with a final code is believed. RESOURCE_EXHAUSTED is none: gRPC gives
+    it for an answer that is too large, and etcd for a full database, although the request was
+    applied.
     """
     details = details.rpartition(" desc = ")[2]  # a watch's reason has the code in its text
-    if details == "etcdserver: no leader":  # by the `hasleader` metadata, before anything else
+    if details in _BEFORE_ANYTHING:
         return Verdict.ELSEWHERE
     if details in _STALE_TOKENS:
         return Verdict.AUTHENTICATE
@@ -88,6 +94,4 @@ def judge(code: grpc.StatusCode, details: str) -> Verdict:
         return Verdict.UNKNOWN
     if details == "etcdserver: mvcc: required revision has been compacted":
         return Verdict.COMPACTED
-    if details == "etcdserver: too many requests":
-        return Verdict.ELSEWHERE
     return Verdict.REFUSED
