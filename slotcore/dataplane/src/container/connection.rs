@@ -96,9 +96,9 @@ impl Connection {
             self.opened += u64::from(!is_reused);
             input.clear();
             if length <= TOGETHER_BYTES_MAX {
-                output
-                    .iter()
-                    .for_each(|piece| input.extend_from_slice(piece));
+                for piece in output {
+                    input.extend_from_slice(piece);
+                }
             }
             let mut exchange = Exchange::new(&output, limits.answer_bytes_max);
             match poll_fn(|context| exchange.poll(context, &mut stream, &mut input)).await {
