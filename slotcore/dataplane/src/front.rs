@@ -152,7 +152,8 @@ fn route(shared: &Arc<Shared>, request: Request<RecvStream>, mut respond: SendRe
     let shared = shared.clone();
     if request.uri().path() == INVOKE {
         if request.method() == Method::POST {
-            tokio::spawn(invoke(shared, request, respond));
+            // Boxed: a task is moved several times until it rests, and this one is large.
+            tokio::spawn(Box::pin(invoke(shared, request, respond)));
         } else {
             let mut answer = Response::new(());
             *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
