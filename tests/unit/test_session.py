@@ -8,7 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from slotway.router.attachment import SILENCE_SECONDS_MIN, Identity
+from slotway.router.attachment import (
+    SILENCE_SECONDS_MIN,
+    Attachment,
+    Identity,
+    StaleStreamError,
+)
 from slotway.router.session import Session
 from slotway.v1 import manager_pb2 as pb
 from tests.unit.scripted import SECONDS_MAX, ScriptedManager, ScriptedPlane, scripted_manager
@@ -377,3 +382,28 @@ async def test_leaving_is_bounded(plane: ScriptedPlane, manager: ScriptedManager
         plane.held, plane.actions, plane.versions = {"c1": 1}, {"c1": "ns/a"}, {"c1": (1, 5, 1)}
         plane.give_back = lambda idle_ms: None  # type: ignore[method-assign]
         assert not await session.leave(0.05)
+
+
+async def test_a_session_that_fails_while_it_is_cancelled_ends(manager: ScriptedManager) -> None:
+    class Failing:
+        """An owner whose attachment fails at the very moment in which it is cancelled."""
+
+        def next_stream(self) -> int:
+            return 1
+
+        def opened(self, attachment: Attachment) -> None:
+            attachment.wake()
+
+        def closed(self, attachment: Attachment) -> None: ...
+
+        def heard(self, attachment: Attachment, message: pb.AttachResponse) -> None: ...
+
+        def compose(self, attachment: Attachment) -> pb.AttachRequest | None:
+            task.cancel()
+            raise StaleStreamError
+
+    attachment = Attachment(Failing(), Identity("r1", "inc", "h:1"), "m0", manager.address)
+    task = asyncio.create_task(attachment.run())
+    done, _ = await asyncio.wait({task}, timeout=SECONDS_MAX)
+    assert done
+    assert task.cancelled()

@@ -149,6 +149,10 @@ class Attachment:
                     log_again_at = now + LOG_SECONDS
             except* Exception:
                 log.exception("the session failed")
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # A TaskGroup that fails while it is cancelled forgets that it was cancelled.
+                raise asyncio.CancelledError
             retry = RETRY_SECONDS_MIN if self.heard_at else min(retry * 2, RETRY_SECONDS_MAX)
             await asyncio.sleep(retry * random.uniform(0.5, 1.5))
 

@@ -127,7 +127,7 @@ class Router:
         traceback: TracebackType | None,
     ) -> None:
         self._sessions.cancel()
-        await asyncio.wait([self._sessions])
+        await asyncio.wait([self._sessions], timeout=LEAVE_SECONDS)
         await asyncio.to_thread(self._plane.close)
         await self._server.stop(None)
         shutil.rmtree(self._folder, ignore_errors=True)
