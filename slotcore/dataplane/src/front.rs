@@ -17,12 +17,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::asked::Asked;
 use crate::invoke::invoke;
 use crate::link::keep_alive;
 use crate::passthrough;
 use crate::settings::{
     CLOSE_TIMEOUT, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, HEADER_BYTES_MAX, RECEIVE_TIMEOUT,
-    STREAM_WINDOW_BYTES, STREAMS_MAX,
+    RESETS_MAX, STREAM_WINDOW_BYTES, STREAMS_MAX,
 };
 use crate::shared::Shared;
 
@@ -127,6 +128,8 @@ async fn serve_http2(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADER_BYTES_MAX)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .max_concurrent_reset_streams(RESETS_MAX)
         .handshake::<_, Bytes>(stream);
     let Ok(connection) = timeout(RECEIVE_TIMEOUT, handshake).await else {
         return Ok(());
@@ -152,8 +155,10 @@ fn route(shared: &Arc<Shared>, request: Request<RecvStream>, mut respond: SendRe
     let shared = shared.clone();
     if request.uri().path() == INVOKE {
         if request.method() == Method::POST {
+            let (head, body) = request.into_parts();
+            let asked = Asked::read(&head.headers);
             // Boxed: a task is moved several times until it rests, and this one is large.
-            tokio::spawn(Box::pin(invoke(shared, request, respond)));
+            tokio::spawn(Box::pin(invoke(shared, asked, body, respond)));
         } else {
             let mut answer = Response::new(());
             *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;

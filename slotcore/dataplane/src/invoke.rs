@@ -3,65 +3,58 @@
 //! The call is a task of its own, which nobody aborts: whatever becomes of its client, a slot that it was given goes back
 //! when the container's answer has ended, and not before.
 
-use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Request, Response};
-use tokio::time::{Sleep, sleep_until, timeout};
+use tokio::time::{Sleep, sleep_until};
 
 use crate::activation;
+use crate::asked::{Asked, NEVER, check_action, deadline_passed};
 use crate::container::{Answer, Limits, Run, RunError};
-use crate::deadline::{self, GRPC_TIMEOUT};
-use crate::failure::{Failure, GRPC, GRPC_STATUS, Reason};
+use crate::failure::{Failure, Reason};
 use crate::json;
 use crate::message::{self, ReadError};
-use crate::passthrough;
-use crate::peers::{FORWARDED, Forwarded, Peer, PeerAnswer};
-use crate::settings::{RECEIVE_TIMEOUT, SEND_TIMEOUT};
+use crate::peers::{Forwarded, Peer};
+use crate::reply::Reply;
+use crate::settings::RECEIVE_TIMEOUT;
 use crate::shared::Shared;
 use crate::splice::Splice;
 use crate::state::{Acquired, Given, Wait};
 use crate::wire::{InvokeRequest, InvokeResponse};
 
-/// An alarm that is not set.
-const NEVER: Duration = Duration::from_secs(365 * 86_400);
-/// An answer up to this size is given to the connection at once; a larger one as the client takes it.
-const WHOLE_BYTES_MAX: usize = 64 * 1024;
-
 /// Serves one call to its end.
 pub(crate) async fn invoke(
     shared: Arc<Shared>,
-    request: Request<RecvStream>,
+    asked: Result<Asked, Failure>,
+    body: RecvStream,
     respond: SendResponse<Bytes>,
 ) {
-    let arrived = Instant::now();
     let _running = shared.enter();
-    let (head, body) = request.into_parts();
-    let mut reply = Reply {
-        respond: Some(respond),
-        shared: &shared,
+    let mut reply = Reply::new(respond, &shared);
+    let outcome = match asked {
+        Ok(asked) => serve(&shared, asked, body, &mut reply).await,
+        Err(failure) => Err(failure),
     };
-    if let Err(failure) = serve(&shared, arrived, head.headers, body, &mut reply).await {
+    if let Err(failure) = outcome {
         reply.fail(&failure);
     }
 }
 
 async fn serve(
     shared: &Shared,
-    arrived: Instant,
-    headers: HeaderMap,
+    asked: Asked,
     body: RecvStream,
     reply: &mut Reply<'_>,
 ) -> Result<(), Failure> {
-    let (deadline, is_forwarded) = read_headers(&headers, arrived)?;
-    drop(headers);
+    let Asked {
+        deadline,
+        arrived,
+        is_forwarded,
+    } = asked;
     let patience = deadline.map_or(RECEIVE_TIMEOUT, |at| RECEIVE_TIMEOUT.min(at - arrived));
     let message = match message::read(body, shared.settings.request_bytes_max, patience).await {
         Ok(message) => message,
@@ -89,72 +82,35 @@ async fn serve(
         splice: Splice::new(request.payload, request.activation_id, || shared.make_id())?,
     };
     loop {
-        match shared.acquire(call.action, is_forwarded) {
-            Acquired::Given(given) => {
-                if call.run(given, Duration::ZERO, reply).await?.is_some() {
-                    return Ok(());
-                }
-            }
+        let (given, waited) = match shared.acquire(call.action, is_forwarded) {
+            Acquired::Given(given) => (given, Duration::ZERO),
             Acquired::Waits(wait) => {
                 let Some(given) = call.wait(wait, reply).await? else {
                     return Ok(());
                 };
-                if call.run(given, arrived.elapsed(), reply).await?.is_some() {
-                    return Ok(());
-                }
+                (given, arrived.elapsed())
             }
             Acquired::Forward(peer) => {
-                if call.forward(&peer, &message, reply).await?.is_some() {
+                // Boxed: a call that is not forwarded need not carry the room for it.
+                if Box::pin(call.forward(&peer, &message, reply))
+                    .await?
+                    .is_some()
+                {
                     return Ok(());
                 }
                 shared.leave_out(call.action, &peer);
+                continue;
             }
             Acquired::Failed(failure) => return Err(failure),
+        };
+        if let Some(answer) = call.run(given, waited, reply).await? {
+            reply.answer(answer).await;
+            return Ok(());
+        }
+        if reply.is_given() {
+            return Ok(());
         }
     }
-}
-
-/// The caller's deadline, and whether another Router sent this.
-fn read_headers(headers: &HeaderMap, arrived: Instant) -> Result<(Option<Instant>, bool), Failure> {
-    let is_grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
-    if !headers.get(CONTENT_TYPE).is_some_and(is_grpc) {
-        return Err(Failure::field(
-            "content-type",
-            "this is a gRPC method: application/grpc",
-        ));
-    }
-    let deadline = match headers.get(GRPC_TIMEOUT) {
-        Some(value) => {
-            let what = "a grpc-timeout is up to eight digits and one of H, M, S, m, u, n";
-            let left =
-                deadline::parse(value).ok_or_else(|| Failure::field("grpc-timeout", what))?;
-            Some(arrived + left.min(NEVER))
-        }
-        None => None,
-    };
-    Ok((deadline, headers.contains_key(FORWARDED)))
-}
-
-/// "namespace/name", each part of the pattern `[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}`.
-pub(crate) fn check_action(name: &[u8]) -> Result<&str, Failure> {
-    let is_part = |part: &[u8]| {
-        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-        (1..=64).contains(&part.len())
-            && is_word(part[0])
-            && part
-                .iter()
-                .all(|byte| is_word(*byte) || b".@-".contains(byte))
-    };
-    let mut parts = name.split(|byte| *byte == b'/');
-    if let (Some(namespace), Some(action), None) = (parts.next(), parts.next(), parts.next())
-        && is_part(namespace)
-        && is_part(action)
-        && let Ok(name) = std::str::from_utf8(name)
-    {
-        return Ok(name);
-    }
-    let what = "an action is named namespace/name, each part [A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}";
-    Err(Failure::field("action", what))
 }
 
 /// A call that was read and checked. What its steps return: `Some` when the call is over, `None` when the request surely
@@ -204,13 +160,13 @@ impl Call<'_> {
         Err(Failure::new(Reason::MaxWait, what).retry(retry))
     }
 
-    /// Runs the request in the slot that it was given.
+    /// Runs the request in the slot that it was given; its answer, or None if it surely never reached code.
     async fn run(
         &mut self,
         mut given: Given,
         waited: Duration,
         reply: &mut Reply<'_>,
-    ) -> Result<Option<()>, Failure> {
+    ) -> Result<Option<Bytes>, Failure> {
         let shared = self.shared;
         let target = given.target.clone();
         let started = Instant::now();
@@ -258,12 +214,11 @@ impl Call<'_> {
                 let message = self.encode(&answer, waited, run, &target.id);
                 drop(answer);
                 shared.release(given, run);
-                reply.answer(message?).await;
-                Ok(Some(()))
+                message.map(Some)
             }
             Some(Err(RunError::Refused(_))) => {
                 shared.set_aside(given);
-                Ok(reply.respond.is_none().then_some(()))
+                Ok(None)
             }
             Some(Err(error)) => {
                 if error.is_over() {
@@ -317,8 +272,7 @@ impl Call<'_> {
         self.alarm
             .as_mut()
             .reset(self.deadline.unwrap_or(self.arrived + NEVER).into());
-        // Boxed: a call that is not forwarded need not carry the room for it.
-        let forwarding = Box::pin(peer.forward(message, self.deadline, self.shared));
+        let forwarding = peer.forward(message, self.deadline, self.shared);
         tokio::select! {
             biased;
             outcome = forwarding => match outcome {
@@ -333,11 +287,6 @@ impl Call<'_> {
             () = reply.left() => Ok(Some(())),
         }
     }
-}
-
-#[cold]
-fn deadline_passed(when: &str) -> Failure {
-    Failure::new(Reason::Deadline, format!("the deadline passed {when}"))
 }
 
 #[cold]
@@ -359,73 +308,4 @@ fn run_failure(error: &RunError) -> Failure {
         }
     };
     Failure::new(reason, error.to_string())
-}
-
-/// The way back to the client, used once.
-struct Reply<'a> {
-    respond: Option<SendResponse<Bytes>>,
-    shared: &'a Shared,
-}
-
-impl Reply<'_> {
-    /// Ready when the client is gone; never once it was answered.
-    async fn left(&mut self) {
-        poll_fn(|context: &mut Context<'_>| match &mut self.respond {
-            Some(respond) => respond.poll_reset(context).map(|_| ()),
-            None => Poll::Pending,
-        })
-        .await;
-    }
-
-    fn fail(&mut self, failure: &Failure) {
-        if let Some(mut respond) = self.respond.take() {
-            self.shared.counters.failed(failure.reason());
-            // A client that is gone is not told.
-            _ = respond.send_response(failure.response(), true);
-        }
-    }
-
-    async fn answer(&mut self, message: Bytes) {
-        if self.respond.is_some() {
-            let mut head = Response::new(());
-            head.headers_mut().insert(CONTENT_TYPE, GRPC);
-            let mut trailers = HeaderMap::with_capacity(1);
-            trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
-            self.relay(PeerAnswer {
-                head,
-                body: message,
-                trailers: Some(trailers),
-            })
-            .await;
-        }
-    }
-
-    async fn relay(&mut self, answer: PeerAnswer) {
-        let Some(mut respond) = self.respond.take() else {
-            return;
-        };
-        self.shared.counters.answered();
-        let PeerAnswer {
-            head,
-            body,
-            trailers,
-        } = answer;
-        let Ok(mut stream) = respond.send_response(head, trailers.is_none()) else {
-            return;
-        };
-        let Some(trailers) = trailers else { return };
-        if body.len() <= WHOLE_BYTES_MAX {
-            if stream.send_data(body, false).is_err() {
-                return;
-            }
-        } else {
-            let _held = self.shared.budget.take(body.len());
-            match timeout(SEND_TIMEOUT, passthrough::send(&mut stream, body)).await {
-                Ok(Some(())) => {}
-                Ok(None) => return,
-                Err(_) => return stream.send_reset(h2::Reason::CANCEL),
-            }
-        }
-        _ = stream.send_trailers(trailers);
-    }
 }

@@ -6,6 +6,7 @@
 //! a slot is a value that moves into the call and comes back when the container's answer has ended.
 
 mod activation;
+mod asked;
 pub mod container;
 mod counters;
 mod deadline;
@@ -20,6 +21,7 @@ mod message;
 mod passthrough;
 mod peers;
 mod plane;
+mod reply;
 mod session;
 mod settings;
 mod shared;

@@ -1,6 +1,8 @@
 //! One gRPC message, read while it streams in, within its limits.
 
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -71,39 +73,52 @@ pub(crate) async fn read(
     limit: usize,
     patience: Duration,
 ) -> Result<Bytes, ReadError> {
-    let Some(first) = chunk(&mut body, patience).await? else {
-        return Err(Failure::field("request", "the call carries no message").into());
-    };
-    // Most requests are one frame.
-    if is_whole(&first, limit)? && body.is_end_stream() {
-        return Ok(first);
+    // Most requests are one frame, and it has come with the headers.
+    let first = poll_fn(|context| Poll::Ready(body.poll_data(context))).await;
+    if let Poll::Ready(Some(Ok(data))) = &first
+        && is_whole(data, limit)?
+        && body.is_end_stream()
+    {
+        return Ok(data.clone());
     }
-    let length = first.len();
-    _ = body.flow_control().release_capacity(length);
-    let rest = timeout(patience, gather(&mut body, first, limit, patience));
-    rest.await.unwrap_or_else(|_| Err(too_slow().into()))
+    let gathering = gather(&mut body, first, limit);
+    // Boxed: it is rare, and need not have room in every call.
+    Box::pin(timeout(patience, gathering))
+        .await
+        .unwrap_or_else(|_| {
+            let what = "the request did not come to its end in time";
+            Err(Failure::new(Reason::Deadline, what).into())
+        })
 }
 
 async fn gather(
     body: &mut RecvStream,
-    first: Bytes,
+    mut next: Poll<Option<Result<Bytes, h2::Error>>>,
     limit: usize,
-    patience: Duration,
 ) -> Result<Bytes, ReadError> {
-    let mut message = BytesMut::from(first);
-    while let Some(more) = chunk(body, patience).await? {
-        _ = body.flow_control().release_capacity(more.len());
-        message.extend_from_slice(&more);
-        is_whole(&message, limit)?;
+    let mut message = BytesMut::new();
+    loop {
+        let data = match std::mem::replace(&mut next, Poll::Pending) {
+            Poll::Ready(data) => data,
+            Poll::Pending => poll_fn(|context| body.poll_data(context)).await,
+        };
+        match data {
+            Some(Ok(data)) => {
+                message.extend_from_slice(&data);
+                is_whole(&message, limit)?;
+                _ = body.flow_control().release_capacity(data.len());
+            }
+            Some(Err(_)) => return Err(ReadError::Left),
+            None if message.is_empty() => {
+                return Err(Failure::field("request", "the call carries no message").into());
+            }
+            None if is_whole(&message, limit)? => return Ok(message.freeze()),
+            None => {
+                let what = "the message ends before the length that it tells";
+                return Err(Failure::field("request", what).into());
+            }
+        }
     }
-    if is_whole(&message, limit)? {
-        return Ok(message.freeze());
-    }
-    Err(Failure::field(
-        "request",
-        "the message ends before the length that it tells",
-    )
-    .into())
 }
 
 /// Whether the message is complete; checks all that can be told from what has come.
@@ -130,20 +145,4 @@ fn is_whole(message: &[u8], limit: usize) -> Result<bool, Failure> {
         ));
     }
     Ok(rest.len() == length)
-}
-
-async fn chunk(body: &mut RecvStream, patience: Duration) -> Result<Option<Bytes>, ReadError> {
-    match timeout(patience, body.data()).await {
-        Ok(Some(Ok(data))) => Ok(Some(data)),
-        Ok(Some(Err(_))) => Err(ReadError::Left),
-        Ok(None) => Ok(None),
-        Err(_) => Err(too_slow().into()),
-    }
-}
-
-fn too_slow() -> Failure {
-    Failure::new(
-        Reason::Deadline,
-        "the request did not come to its end in time",
-    )
 }

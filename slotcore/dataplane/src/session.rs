@@ -6,9 +6,9 @@ use std::time::Duration;
 use slotcore_accounting::{Acknowledgement, Demand, Grant, Holding, OrderError, Term, Version};
 use thiserror::Error;
 
+use crate::asked::check_action;
 use crate::container::{Address, AddressError};
 use crate::failure::{Failure, Reason};
-use crate::invoke::check_action;
 use crate::json::JsonError;
 use crate::plane::DataPlane;
 use crate::splice::Frame;

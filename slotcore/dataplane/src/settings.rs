@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(crate) const CONNECTIONS_MAX: usize = 10_000;
 /// Streams per client connection; a client that opens more waits for one to end.
 pub(crate) const STREAMS_MAX: u32 = 4_096;
+/// Streams per client connection that were reset and are still remembered. Clients that hang up in numbers are no attack.
+pub(crate) const RESETS_MAX: usize = 1_024;
 /// All headers of a request, as HTTP/2 counts them.
 pub(crate) const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// How long a client may take to say what it speaks, and to send one request.
