@@ -13,6 +13,7 @@ use slotcore_accounting::{Key, Lane, Slot, SlotTable, Spec, Ticket};
 use tokio::sync::oneshot;
 
 use crate::container::{Address, Connection};
+use crate::entry::Entry;
 use crate::failure::{Failure, Reason};
 use crate::peers::{Peer, Peers};
 use crate::session::Events;
@@ -20,8 +21,6 @@ use crate::settings::{PlantedBug, Settings};
 use crate::splice::Frame;
 use crate::target::Target;
 
-const REFUSED_BACKOFF_MS: u64 = 50;
-const REFUSED_BACKOFF_MAX_MS: u64 = 2_000;
 /// What a retry is told to wait when nothing is known.
 const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
 
@@ -56,20 +55,6 @@ pub(crate) enum Acquired {
     Waits(Wait),
     Forward(Peer),
     Failed(Failure),
-}
-
-/// A container as this data plane uses it.
-#[derive(Debug)]
-struct Entry {
-    key: Key,
-    target: Arc<Target>,
-    /// By slot index, while the slot idles.
-    connections: Vec<Option<(Connection, Instant)>>,
-    /// Rounds of refused connections in a row, and when the last one is over.
-    refusals: u32,
-    refused_until_ms: u64,
-    /// A planted bug has its request too many out.
-    has_extra: bool,
 }
 
 #[derive(Debug)]
@@ -227,10 +212,7 @@ impl State {
             return;
         };
         if let Some(entry) = self.entry(slot.container()) {
-            entry.refusals = 0;
-            if connection.is_open() {
-                entry.keep(&slot, connection);
-            }
+            entry.keep(&slot, connection);
             let granted = self.table.release(slot);
             self.deliver(granted);
         }
@@ -255,12 +237,7 @@ impl State {
         let Some(entry) = self.entry(slot.container()) else {
             return;
         };
-        if now_ms >= entry.refused_until_ms {
-            let backoff = REFUSED_BACKOFF_MS << entry.refusals.min(10);
-            entry.refused_until_ms = now_ms + backoff.min(REFUSED_BACKOFF_MAX_MS);
-            entry.refusals += 1;
-        }
-        let until_ms = entry.refused_until_ms;
+        let until_ms = entry.refused(now_ms);
         self.table.set_aside(slot, until_ms);
     }
 
@@ -312,14 +289,8 @@ impl State {
         }
         let slot = &mut self.entries[key.index()];
         if slot.as_ref().is_none_or(|entry| entry.key != key) {
-            *slot = Some(Entry {
-                key,
-                target: Arc::new(Target::new(id.clone(), spec, address, frame)),
-                connections: Vec::new(),
-                refusals: 0,
-                refused_until_ms: 0,
-                has_extra: false,
-            });
+            let target = Target::new(id.clone(), spec, address, frame);
+            *slot = Some(Entry::new(key, Arc::new(target)));
         }
     }
 
@@ -338,10 +309,8 @@ impl State {
             {
                 *place = None;
             }
-            for kept in place.iter_mut().flat_map(|entry| &mut entry.connections) {
-                if kept.as_ref().is_some_and(|(_, since)| *since <= before) {
-                    *kept = None;
-                }
+            if let Some(entry) = place {
+                entry.close_idle(before);
             }
         }
         let restored = self.table.restore(self.now_ms());
@@ -359,14 +328,7 @@ impl State {
         let entry = self
             .entry(slot.container())
             .expect("every container of the table has its entry");
-        let kept = entry
-            .connections
-            .get_mut(slot.index() as usize)
-            .and_then(Option::take);
-        let connection = match kept {
-            Some((connection, _)) => connection,
-            None => Connection::new(entry.target.address.clone()),
-        };
+        let connection = entry.take(&slot);
         Given {
             target: entry.target.clone(),
             connection,
@@ -379,22 +341,12 @@ impl State {
         let mut entries = self.entries.iter_mut().flatten();
         let entry = entries.find(|entry| &*entry.target.action == action && !entry.has_extra)?;
         entry.has_extra = true;
-        let connection = Connection::new(entry.target.address.clone());
+        let connection = entry.connect();
         Some(Given {
             slot: None,
             target: entry.target.clone(),
             connection,
         })
-    }
-}
-
-impl Entry {
-    fn keep(&mut self, slot: &Slot, connection: Connection) {
-        let index = slot.index() as usize;
-        if self.connections.len() <= index {
-            self.connections.resize_with(index + 1, || None);
-        }
-        self.connections[index] = Some((connection, Instant::now()));
     }
 }
 
