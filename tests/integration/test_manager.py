@@ -135,6 +135,7 @@ async def test_an_update_drains_the_old_revision(world: World) -> None:
             await router.finish()
             await router.until(lambda: old in router.ended)
             assert old not in world.engine.containers
+            await world.until(lambda: len(world.books.containers) == 1)  # told before it is written
             (record,) = (await world.records()).values()
             assert (record.revision, record.capacity) == (second.revision, 3)
 

@@ -68,6 +68,9 @@ class World:
         self.created = 0
         self.recalled = 0
 
+    def __repr__(self) -> str:
+        return f"{self.containers} {self.routers} seen: {self.seen} {plan_action(self.view())}"
+
     # The Manager's side.
 
     def view(self) -> ActionView:
@@ -77,7 +80,9 @@ class World:
             for router, slots in container.shares.items():
                 target = container.targets[router]
                 idle = self.idle(router, name, target)
-                shares[router] = Share(slots, target, idle, container.changed_at[router])
+                seen = self.newest[router, name] <= self.seen.get(router, (0, 0, {}))[0]
+                changed_at = container.changed_at[router]
+                shares[router] = Share(slots, target, idle, changed_at, seen)
             containers.append(
                 ContainerView(
                     name,

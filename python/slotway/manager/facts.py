@@ -81,6 +81,10 @@ class Facts:
         idle = self._idle.get(action, {}).get(container, 0)
         return max(0, min(target, idle + target - self._seen.get(container, 0)))
 
+    def confirmed(self, container: str) -> bool:
+        """Whether the newest report has seen all orders on the container."""
+        return container not in self._sent
+
     def unconfirmed_since(self) -> float | None:
         """When the oldest raise was sent that no report has seen yet."""
         return self._raises[0][1] if self._raises else None

@@ -306,6 +306,8 @@ class Loop:
         self._messages.ended(name, self.books.end(container))
 
     async def _compare(self, stock: Listed) -> None:
+        names = self.books.containers
+        self._routers.forget({holder for name in names for holder in self._ledger.shares(name)})
         for name in stock.ended:
             self._ended(name)
         for found in stock.found:

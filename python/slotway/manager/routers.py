@@ -101,10 +101,7 @@ class Routers:
         if router is None or router.session is not session:
             return None
         router.session = None
-        if router.leaving:  # it gave everything back, and said so
-            router.vanished = True
-        else:
-            self._start_probing(router)
+        self._start_probing(router)
         return router
 
     def probed(self, name: str, *, gone: bool) -> Router | None:

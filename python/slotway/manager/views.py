@@ -54,7 +54,8 @@ def _container_view(books: Books, action: str, container: Container) -> Containe
             router = books.routers.get(holder)
             idle = router.facts.idle(action, container.id, target) if router else 0
             changed_at = container.changed_at.get(holder, 0.0)
-            shares[holder] = Share(slots, target, idle, changed_at)
+            confirmed = router is None or router.facts.confirmed(container.id)
+            shares[holder] = Share(slots, target, idle, changed_at, confirmed)
     return ContainerView(
         container.id,
         container.record.revision,

@@ -104,6 +104,10 @@ class _Plan:
         """Its facts count, and it does what it is told."""
         return router.known and router.fresh and not router.vanished
 
+    def _open(self, router: RouterView) -> bool:
+        """It may be given slots."""
+        return self._usable(router) and not (router.stuck or router.leaving)
+
     def _total(self, what: dict[tuple[str, str], int], router: str) -> int:
         return sum(amount for (_, holder), amount in what.items() if holder == router)
 
@@ -115,7 +119,7 @@ class _Plan:
         return {
             router.id: router.waiting - idle[router.id]
             for router in self.view.routers
-            if self._usable(router) and not router.leaving and router.waiting > idle[router.id]
+            if self._open(router) and router.waiting > idle[router.id]
         }
 
     def _idle_totals(self) -> defaultdict[str, int]:
@@ -157,7 +161,7 @@ class _Plan:
         self.idle[key] = self.idle.get(key, 0) + amount
 
     def _grant(self, need: dict[str, int]) -> None:
-        open_to = [r for r in self.view.routers if self._usable(r) and not (r.stuck or r.leaving)]
+        open_to = [router for router in self.view.routers if self._open(router)]
         wants = {router.id: need[router.id] for router in open_to if need.get(router.id)}
         gains = fair(sum(self.free.values()), self._held_totals(), wants)
         touched = {container.id for container in self.ready if container.unspread}
@@ -198,15 +202,20 @@ class _Plan:
     # 3. Moves.
 
     def _on_the_way(self, need: dict[str, int]) -> int:
-        """Slots whose lowering was ordered a moment ago: they will be free soon."""
+        """Slots whose lowering was ordered a moment ago: they will be free soon.
+
+        Once the router has obeyed, and still not acknowledged, requests run in them: nobody knows
+        for how long. Until then it may only be slow.
+        """
         slots = 0
         for container, router, amount in self._lowerings():
             share = self._share(container, router)
             due_at = share.changed_at + self.tempo.settle_s
-            if self._usable(self._router(router)) and due_at > self.now:
-                slots += amount
-                if any(need.values()):
-                    self._wake(due_at)
+            if not self._usable(self._router(router)) or (share.confirmed and due_at <= self.now):
+                continue
+            slots += amount
+            if any(need.values()) and due_at > self.now:
+                self._wake(due_at)
         return slots
 
     def _share(self, container: str, router: str) -> Share:
@@ -260,7 +269,27 @@ class _Plan:
 
     # 4. and 5. What is missing.
 
+    def _reconsider(self) -> int:
+        """Undoes lowerings that do not come: the router had begun to use some of the slots.
+
+        It cannot give the others up before those requests end, and its reports do not show them.
+        With its target back it reports what really idles. Returns the slots of these lowerings.
+        """
+        slots = 0
+        for container, router, amount in self._lowerings():
+            share = self._share(container, router)
+            late = share.changed_at + self.tempo.settle_s <= self.now and share.confirmed
+            older = self.target[container, router] == share.target  # not of this plan
+            if late and older and self._open(self._router(router)):
+                self.target[container, router] += amount
+                slots += amount
+        return slots
+
     def _create(self, short: int, need: dict[str, int]) -> None:
+        if self.view.room > 0:
+            short -= self._reconsider()
+        if short <= 0:
+            return
         wanted = -(-short // self.view.capacity)
         self.out.create = min(wanted, max(0, self.view.room))
         self.out.unmet = max(0, short - self.out.create * self.view.capacity)

@@ -43,6 +43,8 @@ class Share:
     has not seen are among it."""
     changed_at: float
     """When `target` changed last."""
+    confirmed: bool = True
+    """The router has reported that it obeyed the order for `target`."""
 
 
 @dataclass(slots=True)
