@@ -70,11 +70,14 @@ async def health(address: str, service: str) -> AsyncIterator[Any]:
         yield health_pb2_grpc.HealthStub(channel).Watch(request, timeout=SECONDS_MAX)
 
 
-async def grant(stream: Stream, container: Container, slots: int, counter: int = 1) -> None:
-    described = pb.Container(action=ACTION, revision=1, address=container.address, capacity=10)
-    described.timeout.FromSeconds(60)
-    order = pb.ShareOrder(container_id="c-1", target=slots, counter=counter, container=described)
-    await stream.send((1, 5), orders=[order])
+def described(container: Container, slots: int, counter: int) -> pb.ShareOrder:
+    known = pb.Container(action=ACTION, revision=1, address=container.address, capacity=10)
+    known.timeout.FromSeconds(60)
+    return pb.ShareOrder(container_id="c-1", target=slots, counter=counter, container=known)
+
+
+async def grant(stream: Stream, container: Container, slots: int) -> None:
+    await stream.send((1, 5), orders=[described(container, slots, counter=1)])
 
 
 async def until_refused(caller: Caller) -> CallError:
@@ -194,11 +197,9 @@ async def test_the_data_plane_takes_back_what_was_never_described(
     await listed(etcd, cluster, manager)
     stream = await manager.stream()
     await stream.welcome((1, 5))
-    await stream.send((1, 5), orders=[pb.ShareOrder(container_id="c-1", target=0, counter=1)])
-    due = (await stream.next("acknowledgements")).acknowledgements
-    assert [(a.container_id, a.holding, a.version.counter) for a in due] == [("c-1", 0, 1)]
-    # What it is, is learnt when there is something to serve.
-    await grant(stream, container, 1, counter=2)
+    back = pb.ShareOrder(container_id="c-1", target=0, counter=1)
+    await stream.send((1, 5), orders=[back, described(container, 1, counter=2)])
+    # What it is was learnt from the order that had it serve.
     async with Caller(router.address) as caller:
         await caller.invoke(ACTION, {"do": "echo"}, timeout=SECONDS_MAX)
 
