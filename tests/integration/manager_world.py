@@ -57,6 +57,14 @@ class World:
         self, client: Client | None = None, **settings: object
     ) -> AsyncIterator[Manager]:
         """A Manager that leads, until the end of the block."""
+        async with self.run(client, **settings) as manager:
+            self.manager, self.address = manager, manager.address
+            await self.until(lambda: self.leads(manager))
+            yield manager
+
+    @contextlib.asynccontextmanager
+    async def run(self, client: Client | None = None, **settings: object) -> AsyncIterator[Manager]:
+        """A Manager that listens."""
         config = ManagerConfig.model_validate(
             {
                 "id": "one",
@@ -71,16 +79,19 @@ class World:
         listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         driver = FakeDriver(self.cluster, self.folder / "s", self.engine)
         manager = Manager(config, driver, self.code, client or self.client, listening.set_result)
-        self.running = running = asyncio.create_task(manager.run(), name="manager")
+        running = self.running = asyncio.create_task(manager.run(), name="manager")
         try:
             async with asyncio.timeout(WAIT_S):
-                self.address = await listening
-            self.manager = manager
-            await self.until(lambda: manager._loop is not None and manager._loop.ready)
+                await listening
             yield manager
         finally:
             running.cancel()
             await asyncio.wait({running})
+
+    @staticmethod
+    def leads(manager: Manager) -> bool:
+        """Whether it has taken over."""
+        return manager._loop is not None and manager._loop.ready
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Waits until a turn of the loop, or a moment, made the condition true."""

@@ -314,11 +314,19 @@ class Loop:
             name = found.label.id
             if name in self.books.containers:
                 continue
-            epoch, _, revision = found.label.term.partition(".")
-            if (int(epoch), int(revision)) > self.term:
+            if _term_of(found.label.term) > self.term:
                 raise DeposedError(f"container {name} is of the newer term {found.label.term}")
             if await self._commits.absent(name):
                 log.warning("a container that no record speaks of is ended", id=name)
                 await self._starts.remove_stray(name)
 
     # Commit, and act on it.
+
+
+def _term_of(text: str) -> Term:
+    """The term of a label, "epoch.revision"; one that cannot be read is older than any."""
+    epoch, _, revision = text.partition(".")
+    try:
+        return int(epoch), int(revision)
+    except ValueError:
+        return 0, 0
