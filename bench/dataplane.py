@@ -9,9 +9,10 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from figure import ROOT, Figure
@@ -21,7 +22,9 @@ from process import MissingError, ask, await_port, cpu_s, find, free_port, runni
 PROXY_CORE = 0
 SLOTS = 16
 LOAD = Load(connections=4, streams=16)
+#: CPU time per request, as a ratio to HAProxy's over the same kind of socket.
 GOALS = {"tcp": 0.95, "unix": 0.75}
+LATENCY_GOAL_US = 150
 
 
 @dataclass(slots=True)
@@ -41,6 +44,7 @@ class Proxy:
         self.cpu_us.append((cpu_s(self.process.pid) - before) / requests * 1e6)
 
 
+@cache
 def build_container() -> str:
     """The path of the container that answers at once."""
     command = ["cargo", "build", "-q", "--release", "--locked", "-p", "slotcore-dataplane"]
@@ -49,24 +53,31 @@ def build_container() -> str:
 
 
 @contextmanager
-def containers(program: str, places: list[str]) -> Iterator[list[str]]:
-    """The addresses of one container for each place."""
+def containers(directory: Path) -> Iterator[dict[str, list[str]]]:
+    """Two containers; their addresses, by kind of socket."""
+    addresses: dict[str, list[str]] = {"tcp": [], "unix": []}
     with ExitStack() as stack:
-        processes = [stack.enter_context(running([program, p], GENERATOR_CORE)) for p in places]
-        yield [ask(process) for process in processes]
+        for name in ("a", "b"):
+            places = ["127.0.0.1:0", f"unix:{directory / name}.sock"]
+            command = [build_container(), *places]
+            process = stack.enter_context(running(command, GENERATOR_CORE))
+            for kind in addresses:
+                addresses[kind].append(ask(process))
+        yield addresses
 
 
 @contextmanager
-def ours(addresses: list[str]) -> Iterator[Proxy]:
-    """A data plane in a process of its own."""
-    host = str(Path(__file__).with_name("host.py"))
-    with running([sys.executable, host, "1", str(SLOTS), *addresses], PROXY_CORE) as process:
+def ours(addresses: list[str], directory: Path, under: Sequence[str] = ()) -> Iterator[Proxy]:
+    """A data plane in a process of its own; `under` is a command that runs it."""
+    del directory
+    host = [sys.executable, str(Path(__file__).with_name("host.py")), "1", str(SLOTS)]
+    with running([*under, *host, *addresses], PROXY_CORE) as process:
         yield Proxy(process, f"http://{ask(process)}{INVOKE}", GRPC)
 
 
 @contextmanager
-def haproxy(addresses: list[str], directory: Path) -> Iterator[Proxy]:
-    """HAProxy in the foreground."""
+def haproxy(addresses: list[str], directory: Path, under: Sequence[str] = ()) -> Iterator[Proxy]:
+    """HAProxy in the foreground; `under` is a command that runs it."""
     port = free_port()
     text = Path(__file__).with_name("haproxy.cfg").read_text(encoding="utf-8")
     values = {"PORT": str(port), "SLOTS": str(SLOTS)}
@@ -76,46 +87,58 @@ def haproxy(addresses: list[str], directory: Path) -> Iterator[Proxy]:
         text = text.replace(f"@{key}@", value)
     config = directory / "haproxy.cfg"
     config.write_text(text, encoding="utf-8")
-    with running([find("haproxy", "haproxy"), "-db", "-f", str(config)], PROXY_CORE) as process:
+    command = [*under, find("haproxy", "haproxy"), "-db", "-f", str(config)]
+    with running(command, PROXY_CORE) as process:
         await_port(port)
         yield Proxy(process, f"http://127.0.0.1:{port}/run", GRPC)
 
 
 def spread(values: list[float]) -> str:
-    """The least and the greatest."""
-    return f"{min(values):.3g} … {max(values):.3g} in {len(values)} rounds"
+    """The quartiles, and how many there are."""
+    low, _, high = statistics.quantiles(values, n=4)
+    return f"quartiles {low:.3g} … {high:.3g} of {len(values)} rounds"
 
 
-def compare(kind: str, places: list[str], directory: Path, quick: bool) -> list[Figure]:
-    """Ours and HAProxy's over one kind of socket."""
-    rounds, requests = (5, 15_000) if quick else (11, 40_000)
+def compare(directory: Path, quick: bool) -> list[Figure]:
+    """Ours and HAProxy's, over TCP and over Unix sockets, all in the same rounds."""
+    rounds, requests = (9, 5_000) if quick else (31, 12_000)
     body = directory / "invoke.bin"
     body.write_bytes(grpc_body())
+    proxies: dict[str, Proxy] = {}
     with ExitStack() as stack:
-        addresses = stack.enter_context(containers(build_container(), places))
-        us = stack.enter_context(ours(addresses))
-        peer = stack.enter_context(haproxy(addresses, directory))
-        for proxy in (us, peer):
-            generate(proxy.url, body, LOAD, requests // 3, *proxy.options)
+        for kind, addresses in stack.enter_context(containers(directory)).items():
+            place = directory / kind
+            place.mkdir()
+            proxies[kind] = stack.enter_context(ours(addresses, place))
+            proxies[f"haproxy_{kind}"] = stack.enter_context(haproxy(addresses, place))
+        for proxy in proxies.values():
+            generate(proxy.url, body, LOAD, requests, *proxy.options)
         for _ in range(rounds):
-            us.round(body, requests)
-            peer.round(body, requests)
-        counters = json.loads(ask(us.process, "counters"))
-    sent = requests // 3 + rounds * requests
-    if counters["answers"] != sent:
-        raise RuntimeError(f"{sent} requests, but {counters}")
-    ratios = [a / b for a, b in zip(us.cpu_us, peer.cpu_us, strict=True)]
-    ratio = statistics.median(ratios)
-    figures = [Figure(f"dataplane.cpu_ratio_{kind}", ratio, "", GOALS[kind], spread(ratios))]
-    for name, proxy in (("", us), ("haproxy_", peer)):
-        for metric, values, unit in (
-            ("cpu_us", proxy.cpu_us, "µs"),
-            ("requests_per_s", proxy.rates, "1/s"),
-        ):
-            median = statistics.median(values)
-            figures.append(
-                Figure(f"dataplane.{name}{metric}_{kind}", median, unit, None, spread(values))
-            )
+            for proxy in proxies.values():
+                proxy.round(body, requests)
+        for kind in GOALS:
+            counters = json.loads(ask(proxies[kind].process, "counters"))
+            if counters["answers"] != (rounds + 1) * requests:
+                raise RuntimeError(f"{(rounds + 1) * requests} requests, but {counters}")
+
+    def ratio(name: str, one: str, other: str, goal: float | None) -> Figure:
+        pairs = zip(proxies[one].cpu_us, proxies[other].cpu_us, strict=True)
+        ratios = [a / b for a, b in pairs]
+        return Figure(f"dataplane.{name}", statistics.median(ratios), "", goal, spread(ratios))
+
+    figures = [
+        ratio("cpu_ratio_tcp", "tcp", "haproxy_tcp", GOALS["tcp"]),
+        ratio("cpu_ratio_unix", "unix", "haproxy_unix", GOALS["unix"]),
+        ratio("cpu_ratio_unix_to_haproxy_tcp", "unix", "haproxy_tcp", None),
+    ]
+    for name, proxy in proxies.items():
+        whose, _, kind = name.rpartition("_")
+        prefix = f"dataplane.{whose}_" if whose else "dataplane."
+        cpu, rate = statistics.median(proxy.cpu_us), statistics.median(proxy.rates)
+        figures += [
+            Figure(f"{prefix}cpu_us_{kind}", cpu, "µs", None, spread(proxy.cpu_us)),
+            Figure(f"{prefix}requests_per_s_{kind}", rate, "1/s", None, spread(proxy.rates)),
+        ]
     return figures
 
 
@@ -126,29 +149,24 @@ def added_latency(directory: Path, quick: bool) -> list[Figure]:
     body.write_bytes(grpc_body())
     plain.write_bytes(b'{"value":' + PAYLOAD + b"}")
     with ExitStack() as stack:
-        addresses = stack.enter_context(containers(build_container(), ["127.0.0.1:0"]))
-        us = stack.enter_context(ours(addresses))
+        addresses = stack.enter_context(containers(directory))["tcp"]
+        us = stack.enter_context(ours(addresses, directory))
         direct = f"http://{addresses[0]}/run"
         added = []
         for _ in range(rounds):
             through = latency_p50_us(us.url, body, requests, log, *GRPC)
             added.append(through - latency_p50_us(direct, plain, requests, log, "--h1"))
     median = statistics.median(added)
-    return [Figure("dataplane.added_latency_p50_us", median, "µs", 150, spread(added))]
+    return [Figure("dataplane.added_latency_p50_us", median, "µs", LATENCY_GOAL_US, spread(added))]
 
 
 def measure(directory: Path, quick: bool) -> list[Figure]:
-    """All figures of the data plane; those that need a program that is missing have no value."""
-    unix = [f"unix:{directory / name}" for name in ("a.sock", "b.sock")]
-    figures = []
-    for kind, places in (("tcp", ["127.0.0.1:0"] * 2), ("unix", unix)):
-        try:
-            figures += compare(kind, places, directory, quick)
-        except MissingError as missing:
-            name = f"dataplane.cpu_ratio_{kind}"
-            figures.append(Figure(name, None, "", GOALS[kind], str(missing)))
+    """All figures of the data plane; without the programs they need, they have no value."""
     try:
-        figures += added_latency(directory, quick)
+        compared = directory / "compared"
+        compared.mkdir()
+        return [*compare(compared, quick), *added_latency(directory, quick)]
     except MissingError as missing:
-        figures.append(Figure("dataplane.added_latency_p50_us", None, "µs", 150, str(missing)))
-    return figures
+        goals = {f"cpu_ratio_{kind}": goal for kind, goal in GOALS.items()}
+        goals["added_latency_p50_us"] = LATENCY_GOAL_US
+        return [Figure(f"dataplane.{n}", None, "", goal, str(missing)) for n, goal in goals.items()]

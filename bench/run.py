@@ -11,12 +11,14 @@ from pathlib import Path
 import accounting
 import dataplane
 import figure
+import instructions
 import router
 
 AREAS: dict[str, Callable[[Path, bool], list[figure.Figure]]] = {
     "accounting": accounting.measure,
     "router": router.measure,
     "dataplane": dataplane.measure,
+    "instructions": instructions.measure,
 }
 
 
