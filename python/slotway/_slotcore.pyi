@@ -199,7 +199,8 @@ class SlotTable:
     def ended(self, container: str) -> bool:
         """The container has ended: its slots are void. False if it was not known."""
     def acknowledgements(self) -> list[tuple[str, int, Version]]:
-        """Takes the acknowledgements that have become due: (container, holding, version)."""
+        """Takes the acknowledgements that have become due: (container, holding, version). One that is not yet down to
+        the order's target is followed by others, whenever a slot above it has really ended."""
     def acquire(self, action: str) -> Slot | None:
         """Takes an idle slot."""
     def enqueue(self, action: str, waiter: int, blocking: bool) -> bool:

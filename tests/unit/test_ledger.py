@@ -228,8 +228,9 @@ def test_a_table_serves_waiters_and_acknowledges() -> None:
     assert table.acquire("a/b") is None
     assert {idle.index, served[0][1].index} == {0, 1}
     assert table.order("m", 1, (1, 10, 2), "c", 0, "a/b", 2) == []
-    assert table.acknowledgements() == []
+    assert table.acknowledgements() == [("c", 2, (1, 10, 2))]
     assert table.release(idle) is None
+    assert table.acknowledgements() == [("c", 1, (1, 10, 2))]
     assert table.release(served[0][1]) is None
     with pytest.raises(ValueError, match="given back before"):
         table.release(idle)

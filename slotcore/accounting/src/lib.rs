@@ -7,6 +7,8 @@
 mod ledger;
 mod number;
 mod planted;
+#[cfg(feature = "planted")]
+pub mod renumber;
 mod slab;
 mod table;
 

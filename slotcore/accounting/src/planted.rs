@@ -57,6 +57,8 @@ planted! {
     AddressReused,
     /// a router forgets a container without remembering how new its last order was
     ForgottenVersion,
+    /// a router that hears of a forgotten container again heeds the older orders' floor only once
+    FloorOnce,
     /// a router obeys an order again after it gave slots of it back
     SameVersion,
     /// slots given back before this stream ordered anything stay on the ledger

@@ -99,8 +99,8 @@ struct Container {
     aside: u32,
     /// The newest order obeyed.
     version: Version,
-    /// An acknowledgement is owed, and due as soon as `running <= held`.
-    owed: bool,
+    /// The table's floor when this entry was made: orders up to it may be of an entry before this one.
+    floor: Version,
     /// The container is in `SlotTable::due`.
     listed: bool,
     /// Slot indices that are neither out, idle nor set aside; the lowest last.
@@ -147,9 +147,10 @@ pub struct SlotTable<W> {
     containers: Slab<Container>,
     containers_by_id: BTreeMap<Name, Key>,
     actions: Slab<Action>,
-    actions_by_name: HashMap<Name, Key>,
+    /// Hashed with a seed of the process's own: names are the callers' to choose.
+    actions_by_name: HashMap<Name, Key, foldhash::quality::RandomState>,
     waiters: Slab<Waiter<W>>,
-    /// Containers whose acknowledgement is due and was not taken.
+    /// Containers with something to acknowledge that was not taken.
     due: Vec<Key>,
     /// Actions that changed since the last report.
     changed: Vec<Key>,
@@ -171,7 +172,7 @@ impl<W> SlotTable<W> {
             containers: Slab::default(),
             containers_by_id: BTreeMap::new(),
             actions: Slab::default(),
-            actions_by_name: HashMap::new(),
+            actions_by_name: HashMap::default(),
             waiters: Slab::default(),
             due: Vec::new(),
             changed: Vec::new(),

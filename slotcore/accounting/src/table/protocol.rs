@@ -17,12 +17,12 @@ pub struct Holding {
     pub running: u32,
 }
 
-/// "No more than `holding` slots are used any more, for good."
+/// "No more than `holding` slots are used any more, for good." Of one version, the smallest holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Acknowledgement {
     /// The container.
     pub container: Name,
-    /// Slots that may still be used.
+    /// Slots that may still be used: the target, or as many as still run above it.
     pub holding: u32,
     /// The newest order on this container that was obeyed.
     pub version: Version,
@@ -87,7 +87,7 @@ impl<W> SlotTable<W> {
     }
 
     /// Obeys an order. Returns the waiters who got the slots that came with it; the rest idles. Its acknowledgement is
-    /// due as soon as no more run than it allows.
+    /// due at once, and again whenever a slot above the target has really ended.
     pub fn order(
         &mut self,
         manager: &str,
@@ -104,37 +104,43 @@ impl<W> SlotTable<W> {
             return Err(OrderError::Stale);
         }
         let known = self.containers_by_id.get(&order.container).copied();
-        let mut target = order.target;
-        let key = if let Some(key) = known {
-            let container = self.containers.get(key).expect("indexed container");
-            let again = version == container.version && self.plant.is(Planted::SameVersion);
-            if version <= container.version && !again && !self.plant.is(Planted::NoVersion) {
+        let (capacity, newest, floor) = match known.and_then(|key| self.containers.get(key)) {
+            Some(container) => {
+                let revived = self.plant.is(Planted::FloorOnce);
+                let floor = if revived {
+                    Version::default()
+                } else {
+                    container.floor
+                };
+                (container.spec.capacity, Some(container.version), floor)
+            }
+            None => (order.spec.capacity, None, self.floor),
+        };
+        let any_version = self.plant.is(Planted::NoVersion);
+        if newest.is_some_and(|newest| version <= newest) && !any_version {
+            let again = newest == Some(version) && self.plant.is(Planted::SameVersion);
+            if !again {
                 return Err(OrderError::Stale);
             }
-            if target > container.spec.capacity {
-                return Err(OrderError::AboveCapacity);
-            }
-            key
-        } else {
-            if target > order.spec.capacity {
-                return Err(OrderError::AboveCapacity);
-            }
-            if version <= self.floor && !self.plant.is(Planted::NoVersion) {
-                target = 0; // perhaps a late copy of a forgotten container's order
-            }
-            self.know(order, now_ms)
-        };
+        }
+        if order.target > capacity {
+            return Err(OrderError::AboveCapacity);
+        }
+        // One that is not above the floor is perhaps a late copy of an order to an entry that was forgotten.
+        let late = version <= floor && !any_version;
+        let target = if late { 0 } else { order.target };
+        let key = known.unwrap_or_else(|| self.know(order, now_ms));
         self.term = self.term.max(version.term);
         self.obeyed = self.obeyed.max(version);
         let container = self.containers.get_mut(key).expect("known container");
-        (container.version, container.owed) = (version, true);
+        container.version = version;
         let granted = if target < container.held {
             self.lower(key, target);
             Vec::new()
         } else {
             self.raise(key, target)
         };
-        self.list_if_due(key);
+        self.list(key);
         Ok(granted)
     }
 
@@ -156,13 +162,11 @@ impl<W> SlotTable<W> {
                 continue;
             };
             container.listed = false;
-            if container.running > container.held && !early {
-                continue; // an order came since; listed again when it is due
-            }
-            container.owed = false;
+            // While more run than are held none is admitted, so `running` only falls.
+            let running = if early { 0 } else { container.running };
             taken.push(Acknowledgement {
                 container: container.id.clone(),
-                holding: container.held,
+                holding: container.held.max(running),
                 version: container.version,
             });
             if container.held == 0 && container.running == 0 {
@@ -211,8 +215,7 @@ impl<W> SlotTable<W> {
             } else {
                 self.lower(key, target);
             }
-            self.containers.get_mut(key).expect("given container").owed = true;
-            self.list_if_due(key);
+            self.list(key);
         }
     }
 
@@ -228,7 +231,7 @@ impl<W> SlotTable<W> {
             idle: 0,
             aside: 0,
             version: Version::default(),
-            owed: false,
+            floor: self.floor,
             listed: false,
             spare: (0..order.spec.capacity).rev().collect(),
             idle_low: 0,
@@ -314,11 +317,10 @@ impl<W> SlotTable<W> {
         }
     }
 
-    /// Lists the container's acknowledgement if it has become due.
-    pub(super) fn list_if_due(&mut self, key: Key) {
-        let early = self.plant.is(Planted::AckEarly);
+    /// Something about the container is to be acknowledged.
+    pub(super) fn list(&mut self, key: Key) {
         let container = self.containers.get_mut(key).expect("known container");
-        if container.owed && !container.listed && (container.running <= container.held || early) {
+        if !container.listed {
             container.listed = true;
             self.due.push(key);
         }

@@ -70,9 +70,7 @@ impl<W> SlotTable<W> {
         container.running -= 1;
         if container.running >= container.held {
             container.spare.push(slot.index);
-            if container.running == container.held {
-                self.list_if_due(slot.container);
-            }
+            self.list(slot.container);
             return None;
         }
         let action = container.action;
@@ -99,7 +97,7 @@ impl<W> SlotTable<W> {
             self.aside.push(Aside { until_ms, slot });
         } else {
             container.spare.push(slot.index);
-            self.list_if_due(slot.container);
+            self.list(slot.container);
         }
     }
 
