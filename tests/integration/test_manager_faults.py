@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import grpc
 import pytest
@@ -13,6 +15,7 @@ from slotway.drivers.base import ContainerId, ContainerSpec, Label
 from slotway.drivers.fake import FakeDriver
 from slotway.errors import SlotwayError
 from slotway.etcd import Access, Client, Compare, Delete, Operation, OutcomeUnknown, Put, TxnResult
+from slotway.etcd.server import EtcdServer
 from slotway.records import encode
 from slotway.status import from_rpc_error
 from slotway.v1 import ledger_pb2
@@ -340,3 +343,45 @@ async def test_a_lost_answer_does_not_make_a_put_fail(
         faulty.faults[faulty.writes + 1] = fault
         await world.delete()
         assert not world.books.actions
+
+
+async def test_when_etcd_comes_back_all_goes_on(own_etcd: EtcdServer, cluster: str) -> None:
+    """A leader that cannot commit resigns; what Routers hold stays, cold demand is met later."""
+    async with Client(Access(endpoints=(own_etcd.endpoint,), timeout_s=0.3)) as client:
+        with tempfile.TemporaryDirectory(prefix="slotway-") as folder:
+            world = World(client, own_etcd.endpoint, cluster, Path(folder))
+            async with world.lead() as manager:
+                await world.put(concurrency=2)
+                async with ScriptedRouter("r0", world.address) as router:
+                    await router.arrive(HELLO, 2)
+                    await router.until(lambda: router.total(HELLO) == 2)
+                    held = dict(router.held)
+                    await own_etcd.stop()
+                    await router.arrive(HELLO)
+                    await world.until(lambda: not world.leads(manager))
+                    assert router.held == held
+                    assert world.engine.containers.keys() == held.keys()
+                    await own_etcd.start()
+                    await router.until(lambda: router.total(HELLO) == 4)
+                    assert router.held.items() > held.items()
+                    assert not router.ended
+            for container in list(world.engine.containers):
+                world.engine.end(container)
+
+
+async def test_streams_that_outlive_a_term_are_taken_up_again(world: World) -> None:
+    """The next term counts its orders from one; nothing of the older one may be mistaken for it."""
+    async with world.lead() as manager:
+        await world.put(concurrency=2)
+        async with ScriptedRouter("r0", world.address) as router:
+            for turn in range(10):
+                await router.arrive(HELLO)
+                await router.until(lambda turn=turn: sum(router.running.values()) == turn + 1)
+            first = manager.loop().term
+            await world.client.txn([], [Delete(world.keys.leader)])
+            await router.until(lambda: router.term and router.term.revision > first[1])
+            known = world.books.routers.by_id["r0-1"]
+            for turn in range(10, 14):
+                await router.arrive(HELLO)
+                await router.until(lambda turn=turn: sum(router.running.values()) == turn + 1)
+            await world.until(lambda: known.facts.unconfirmed_since() is None)

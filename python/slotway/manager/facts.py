@@ -23,7 +23,13 @@ class Facts:
         self._raises: deque[tuple[int, float]] = deque()
 
     def hold(self, holdings: Iterable[tuple[str, int]]) -> None:
-        """(container, held) as the Hello says: what is reported from now on is a part of it."""
+        """(container, held) as the Hello says. Everything before it is void: it was said in another
+        term, whose orders were counted anew, or on another stream."""
+        self.obeyed = 0
+        self.waiting.clear()
+        self._idle.clear()
+        self._sent.clear()
+        self._raises.clear()
         self._seen = dict(holdings)
 
     def sent(self, container: str, counter: int, target: int, now: float) -> None:
