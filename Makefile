@@ -49,10 +49,12 @@ lint: setup ## ruff, mypy, stubtest, import-linter, buf, rustfmt, clippy
 	lint-imports
 	cargo fmt --all --check
 	cargo clippy -q --locked --workspace --all-targets -- -D warnings
+	cargo clippy -q --locked -p slotcore-accounting --all-targets --features planted -- -D warnings
 
 .PHONY: generated-fresh rust-test python-test
 rust-test: setup
-	cargo test -q --locked --workspace --release
+	cargo test -q --locked --workspace --release --exclude slotcore-accounting
+	cargo test -q --locked --profile proof -p slotcore-accounting --features planted
 python-test: setup
 	pytest
 
@@ -60,6 +62,8 @@ python-test: setup
 check: lint ## lint and the quick tests, under two minutes
 	cargo test -q --locked --workspace --lib
 	pytest -m "not slow" -x
+proof: | rust-check ## check the accounting's model, and write docs/proof.md anew
+	cargo test -q --locked --profile proof -p slotcore-accounting --features planted --test proof -- --write $(CURDIR)/docs/proof.md
 test: lint rust-test python-test ## everything that must pass, within 15 minutes
 	python examples/demo.py --requests 1000
 demo: setup ## a cluster on this machine, 30,000 requests, and what the action's own code saw
