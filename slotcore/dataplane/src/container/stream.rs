@@ -37,20 +37,18 @@ impl Stream {
     /// Whether the other side has neither closed nor sent anything, so that a run may be written.
     ///
     /// Asks the kernel itself: an end that came before this call is always seen. `is_known`: believes the runtime, which
-    /// learns of an end at its next turn, and saves a system call.
+    /// learns of an end at its next turn, and saves a system call. For a Unix socket the runtime is always believed: where its
+    /// other end is closed, the kernel takes nothing of what is written, and says so.
     pub(super) fn is_quiet(&self, is_known: bool) -> bool {
         fn peek(socket: &SockRef<'_>) -> io::Result<usize> {
             socket.peek(&mut [MaybeUninit::uninit()])
         }
         let readable = Interest::READABLE;
         let peeked = match self {
-            Self::Unix(stream) if is_known => {
-                stream.try_io(readable, || peek(&SockRef::from(stream)))
-            }
+            Self::Unix(stream) => stream.try_io(readable, || peek(&SockRef::from(stream))),
             Self::Tcp(stream) if is_known => {
                 stream.try_io(readable, || peek(&SockRef::from(stream)))
             }
-            Self::Unix(stream) => peek(&SockRef::from(stream)),
             Self::Tcp(stream) => peek(&SockRef::from(stream)),
         };
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
