@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::settings::{CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use crate::settings::{CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES};
 
 #[derive(Debug)]
 pub(crate) enum Place {
@@ -72,7 +72,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) = client::Builder::new()
-        .initial_window_size(STREAM_WINDOW_BYTES)
+        // A stream's own window stays small: callers who do not read must not use up the window that all share.
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(64 * 1024)
         .enable_push(false)
