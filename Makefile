@@ -51,16 +51,16 @@ lint: setup ## ruff, mypy, stubtest, import-linter, buf, rustfmt, clippy
 	cargo clippy -q --locked --workspace --all-targets -- -D warnings
 	cargo clippy -q --locked -p slotcore-accounting --all-targets --features planted -- -D warnings
 
-.PHONY: generated-fresh rust-test python-test
-rust-test: setup
-	cargo test -q --locked --workspace --release --exclude slotcore-accounting
+.PHONY: rust-test python-test
+rust-test: | rust-check
+	cargo test -q --locked --profile proof --workspace --exclude slotcore-accounting --exclude slotcore-bridge
 	cargo test -q --locked --profile proof -p slotcore-accounting --features planted
 python-test: setup
 	pytest
 
-.PHONY: check test demo bench wheel proof clean
+.PHONY: check proof test demo bench wheel clean
 check: lint ## lint and the quick tests, under two minutes
-	cargo test -q --locked --workspace --lib
+	cargo test -q --locked --profile proof --workspace --exclude slotcore-bridge --lib
 	pytest -m "not slow" -x
 proof: | rust-check ## check the accounting's model, and write docs/proof.md anew
 	cargo test -q --locked --profile proof -p slotcore-accounting --features planted --test proof -- --write $(CURDIR)/docs/proof.md
