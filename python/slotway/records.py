@@ -26,6 +26,7 @@ Record: TypeAlias = (
     | ledger_pb2.MemberRecord
     | ledger_pb2.ActionRecord
     | ledger_pb2.ContainerRecord
+    | ledger_pb2.AddressesRecord
 )
 R = TypeVar("R", bound=Record)
 
@@ -84,6 +85,11 @@ class Keys:
     def containers(self) -> str:
         """The prefix of all ContainerRecords."""
         return f"{self.prefix}containers/"
+
+    @property
+    def addresses(self) -> str:
+        """AddressesRecord."""
+        return f"{self.prefix}addresses"
 
     def member(self, manager: str) -> str:
         """MemberRecord of the Manager with this configured id."""

@@ -48,6 +48,7 @@ class World:
         self.keys = Keys(cluster)
         self.engine = FakeEngine()
         self.code = MemoryCode()
+        self.driver_of = FakeDriver
         self.address = ""
         self.manager: Manager | None = None
         self.running: asyncio.Task[None] | None = None
@@ -77,7 +78,7 @@ class World:
             }
         )
         listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        driver = FakeDriver(self.cluster, self.folder / "s", self.engine)
+        driver = self.driver_of(self.cluster, self.folder / "s", self.engine)
         manager = Manager(config, driver, self.code, client or self.client, listening.set_result)
         running = self.running = asyncio.create_task(manager.run(), name="manager")
         try:

@@ -41,6 +41,15 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
+class Addresses:
+    """Addresses that a driver numbers from 1 to `count`; the ledger counts through them, so that
+    none is used twice."""
+
+    subnet: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """A container to be created."""
 
@@ -49,6 +58,10 @@ class ContainerSpec:
     """The runtime, for instance "python:3"."""
     capacity: int
     memory_mib: int
+    address: str = ""
+    """As recorded: what `Driver.address` gave."""
+    ledger: str = ""
+    """The id of the count that its address is from; empty where addresses are not numbered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +78,8 @@ class Driver(Protocol):
 
     name: str
     """"process", "docker" or "fake"; recorded with every container."""
+    numbered: Addresses | None
+    """The addresses that have to be counted; None: each is named after its container's id."""
 
     async def start(self) -> None:
         """Connects to the engine; DriverError if it cannot be used, saying what to do."""
@@ -75,9 +90,9 @@ class Driver(Protocol):
     def engine(self) -> str:
         """The engine's identity; a container's end may only be told by the engine that made it."""
 
-    def address(self, container: ContainerId) -> str:
-        """Where the container will listen, "unix:/path" or "host:port"; never used by a second
-        container."""
+    def address(self, container: ContainerId, number: int = 0) -> str:
+        """Where the container will listen, "unix:/path" or "host:port". `number` counts where
+        addresses are numbered: no second container may get it."""
 
     async def create(self, spec: ContainerSpec) -> None:
         """Creates and starts the container under its id; one that exists by this id is adopted.

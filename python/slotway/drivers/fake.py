@@ -17,7 +17,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from slotway.drivers.base import ContainerFound, ContainerId, ContainerSpec, DriverError, Label
+from slotway.drivers.base import (
+    Addresses,
+    ContainerFound,
+    ContainerId,
+    ContainerSpec,
+    DriverError,
+    Label,
+)
 from slotway.drivers.ends import Ends
 from slotway.drivers.init import post_init
 from slotway.runtime.server import Connection
@@ -101,6 +108,7 @@ class FakeDriver:
     """A driver of instant containers; see `base.Driver`."""
 
     name = "fake"
+    numbered: Addresses | None = None
 
     def __init__(self, cluster: str, socket_dir: Path, engine: FakeEngine | None = None) -> None:
         self._cluster = cluster
@@ -136,7 +144,7 @@ class FakeDriver:
         """This machine: a Manager that starts anew knows that nothing fake is left."""
         return f"fake/{socket.gethostname()}"
 
-    def address(self, container: ContainerId) -> str:
+    def address(self, container: ContainerId, number: int = 0) -> str:
         """A Unix socket named after the container."""
         return f"unix:{self._sockets / container}.sock"
 
@@ -151,7 +159,7 @@ class FakeDriver:
             return
         if label.id in self.fake.used:
             raise DriverError(f"container {label.id} has ended")
-        path = Path(self.address(label.id).removeprefix("unix:"))
+        path = Path((spec.address or self.address(label.id)).removeprefix("unix:"))
         container = FakeContainer(self.fake, label, path)
         self.fake.used.add(label.id)
         self.fake.containers[label.id] = container
@@ -161,7 +169,10 @@ class FakeDriver:
         self, container: ContainerId, value: dict[str, object], timeout: timedelta
     ) -> None:
         """`POST /init`."""
-        await post_init(self.address(container), value, timeout)
+        found = self.fake.containers.get(container)
+        if found is None:
+            raise DriverError(f"container {container} has ended")
+        await post_init(f"unix:{found.path}", value, timeout)
 
     async def destroy(self, container: ContainerId) -> None:
         """Ends it."""
@@ -176,7 +187,7 @@ class FakeDriver:
     async def list(self) -> list[ContainerFound]:
         """What listens."""
         return [
-            ContainerFound(each.label, True, self.address(each.label.id))
+            ContainerFound(each.label, True, f"unix:{each.path}")
             for each in self.fake.containers.values()
             if each.label.cluster == self._cluster
         ]

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Self
 
 from slotway.drivers import lock, procfs
-from slotway.drivers.base import ContainerFound, ContainerId, ContainerSpec, DriverError
+from slotway.drivers.base import Addresses, ContainerFound, ContainerId, ContainerSpec, DriverError
 from slotway.drivers.census import ID_BYTES_MAX, Census
 from slotway.drivers.guard import Guard
 from slotway.drivers.init import post_init
@@ -45,6 +45,7 @@ class ProcessDriver:
     """Containers of one cluster on this machine; see `base.Driver`."""
 
     name = "process"
+    numbered: Addresses | None = None
 
     def __init__(
         self,
@@ -123,7 +124,7 @@ class ProcessDriver:
             return f"{socket.gethostname()}/{Path('/etc/machine-id').read_text().strip()}"
         return socket.gethostname()
 
-    def address(self, container: ContainerId) -> str:
+    def address(self, container: ContainerId, number: int = 0) -> str:
         """A Unix socket named after the container."""
         return f"unix:{self._census.socket(container)}"
 

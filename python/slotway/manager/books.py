@@ -18,6 +18,7 @@ from slotway._slotcore import Ledger, LedgerError
 from slotway.drivers.base import ContainerId, Driver, Label
 from slotway.errors import SlotwayError
 from slotway.manager.action import Action
+from slotway.manager.addresses import AddressCount
 from slotway.manager.chain import Records, Term
 from slotway.manager.container import Container
 from slotway.manager.plan import (
@@ -83,6 +84,7 @@ class Books:
         self._by_action: dict[str, set[str]] = {}
         self._wakes: dict[str, float] = {}
         self._driver, self._keys, self._clock = driver, keys, clock
+        self.addresses = AddressCount(driver.numbered, keys)
         self.began_at = clock()
         self._tempo = Tempo(silent_grace_s=policy.silence_grace_s)
 
@@ -121,6 +123,7 @@ class Books:
                 action = Action(known, item.mod_revision)
             action.record, action.mod_revision = known, item.mod_revision
             self.actions[known.name] = action
+        self.addresses.adopt(records.addresses)
         self.dirty.update(self.actions, self._by_action)
         return shares
 
@@ -168,6 +171,11 @@ class Books:
                 f"{self.policy.memory_mib_max} MiB",
                 reason="CLUSTER_FULL",
             )
+        used_up = self.addresses.refusal()
+        if used_up is not None and not any(
+            c.phase in (Phase.COMING, Phase.READY) for c in self.of(name)
+        ):
+            return used_up
         return action.refusal(self._clock())
 
     # Containers' lives.
@@ -319,6 +327,8 @@ class Books:
     def _admit(self, wishes: list[Wish]) -> None:
         now = self._clock()
         all_of_them = list(self.containers.values())
+        if self.addresses.left() == 0:
+            return  # no eviction would help
         ending = [c for c in all_of_them if c.phase is Phase.ENDING]
         room = Room(
             self.policy.containers_max - len(all_of_them),
@@ -335,6 +345,8 @@ class Books:
             self.drain(self.containers[name], "another action needs its room")
         for name, count in admission.create.items():
             for _ in range(count):
+                if self.addresses.left() == 0:
+                    return
                 self._create(self.actions[name].record)
 
     def _evictable(self, container: Container, now: float) -> bool:
@@ -356,7 +368,7 @@ class Books:
             revision=action.revision,
             state=CONTAINER_STATE_CREATING,
             capacity=action.concurrency,
-            address=self._driver.address(name),
+            address=self._driver.address(name, self.addresses.take()),
             driver=self._driver.name,
             engine=self._driver.engine(),
             term=f"{self.term[0]}.{self.term[1]}",

@@ -55,11 +55,13 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Everything below the containers' and the actions' prefixes at a revision of the chain."""
+    """Everything below the containers' and the actions' prefixes, and the count of addresses, at a
+    revision of the chain."""
 
     revision: int
     containers: tuple[KeyValue, ...]
     actions: tuple[KeyValue, ...]
+    addresses: tuple[KeyValue, ...] = ()
 
 
 class Chain:
@@ -107,6 +109,7 @@ class Chain:
             Put(self._keys.turn, _number(0)),
             Get(self._keys.containers, prefix=True),
             Get(self._keys.actions, prefix=True),
+            Get(self._keys.addresses),
         ]
         for attempt in range(ATTEMPTS):
             try:
@@ -116,8 +119,8 @@ class Chain:
                 continue
             if not result.succeeded:
                 raise DeposedError("another Manager took the leader key")
-            _, containers, actions = result.found
-            return Records(result.revision, containers, actions)
+            _, containers, actions, addresses = result.found
+            return Records(result.revision, containers, actions, addresses)
         raise AssertionError("unreachable")
 
     def _guards(self, turn: int) -> list[Compare]:

@@ -79,8 +79,12 @@ class Commits:
             key = self._keys.container(name)
             operations.append(Delete(key))
             compare.append(Compare(key, mod_revision=self._books.containers[name].mod_revision))
-        if not await self._link(commit, operations, compare):
+        # Whatever this commit records has an address up to this count.
+        count = self._books.addresses.unwritten() if commit.puts else None
+        if not await self._link(commit, [*operations, *([count] if count else [])], compare):
             return False
+        if count is not None:
+            self._books.addresses.written()
         for name, _ in commit.puts:
             container = self._books.containers[name]
             container.mod_revision = self._books.revision
@@ -157,7 +161,8 @@ class Commits:
         action = self._books.actions.get(container.record.action)
         current = action is not None and action.record.revision == container.record.revision
         record = action.record if action is not None and current else None
-        self._starts.attend(container, record, self._books.label(container))
+        ledger = self._books.addresses.ledger
+        self._starts.attend(container, record, self._books.label(container), ledger)
 
 
 def _judge(write: Write, known: Action | None, newest: int) -> ledger_pb2.ActionRecord | None:

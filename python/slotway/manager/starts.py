@@ -73,11 +73,16 @@ class Starts:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def attend(
-        self, container: Container, action: ledger_pb2.ActionRecord | None, label: Label
+        self,
+        container: Container,
+        action: ledger_pb2.ActionRecord | None,
+        label: Label,
+        ledger: str = "",
     ) -> None:
         """Begins what the recorded state asks for, unless that is under way or done.
 
-        `action` is None if the container's revision of it is no longer there.
+        `action` is None if the container's revision of it is no longer there; `ledger` is the id of
+        the count that its address is from.
         """
         state = container.state
         if container.task_state == state or container.ended:
@@ -86,7 +91,7 @@ class Starts:
             return
         match state:
             case ledger_pb2.CONTAINER_STATE_CREATING if action is not None:
-                work = self._create(container, label, action.kind)
+                work = self._create(container, label, action.kind, ledger)
             case ledger_pb2.CONTAINER_STATE_INITIALISING if action is not None:
                 work = self._initialise(container, action)
             case ledger_pb2.CONTAINER_STATE_DESTROYING:
@@ -108,14 +113,15 @@ class Starts:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _create(self, container: Container, label: Label, kind: str) -> None:
+    async def _create(self, container: Container, label: Label, kind: str, ledger: str) -> None:
         error: SlotwayError | None = None
         try:
             async with self._creating, asyncio.timeout(self._create_s):
                 container.begun = True
+                record = container.record
                 await self._driver.create(
                     ContainerSpec(
-                        label, kind, container.record.capacity, container.record.memory_mib
+                        label, kind, record.capacity, record.memory_mib, record.address, ledger
                     )
                 )
         except TimeoutError:

@@ -68,6 +68,7 @@ class LedgerRecord(_message.Message):
       manager/members/<id>          MemberRecord
       actions/<namespace>/<name>    ActionRecord
       containers/<id>               ContainerRecord
+      addresses                     AddressesRecord
 
     The ledger as a whole.
     """
@@ -97,6 +98,40 @@ class LedgerRecord(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LedgerRecord: _TypeAlias = LedgerRecord  # noqa: Y015
+
+@_typing.final
+class AddressesRecord(_message.Message):
+    """How far containers' addresses have been used up, where the driver numbers them: none is used twice."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEMA_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    SUBNET_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    schema: _builtins.int
+    """1. An unknown schema: refuse to lead."""
+    id: _builtins.str
+    """A random id of this count. The engine's network carries it: a network belongs to one ledger."""
+    subnet: _builtins.str
+    """The subnet that addresses come from; it stays."""
+    used: _builtins.int
+    """The number of the newest address; raised with the containers that are recorded with it."""
+    def __init__(
+        self,
+        *,
+        schema: _builtins.int = ...,
+        id: _builtins.str = ...,
+        subnet: _builtins.str = ...,
+        used: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "schema", b"schema", "subnet", b"subnet", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddressesRecord: _TypeAlias = AddressesRecord  # noqa: Y015
 
 @_typing.final
 class LeaderRecord(_message.Message):
