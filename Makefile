@@ -58,10 +58,18 @@ rust-test: | rust-check
 python-test: setup
 	pytest
 
+.PHONY: image test-docker
+image: ## the Docker image of the Python runtime (its base by debootstrap, as root, unless BASE=image is given)
+	@docker version >/dev/null || { echo "Docker is needed: see docs/docker.md"; exit 1; }
+	$(if $(BASE),,images/base.sh slotway/base:bookworm)
+	docker build -q -f images/Dockerfile --build-arg BASE=$(or $(BASE),slotway/base:bookworm) -t slotway/python:3 .
+test-docker: setup image ## the Docker driver's contract, and each of its restrictions tried from inside
+	pytest -m docker
+
 .PHONY: check proof test demo bench wheel clean
 check: lint ## lint and the quick tests, under two minutes
 	cargo test -q --locked --profile proof --workspace --exclude slotcore-bridge --lib
-	pytest -m "not slow" -x
+	pytest -m "not slow and not docker" -x
 proof: | rust-check ## check the accounting's model, and write docs/proof.md anew
 	cargo test -q --locked --profile proof -p slotcore-accounting --features planted --test proof -- --write $(CURDIR)/docs/proof.md
 test: lint rust-test python-test ## everything that must pass, within 15 minutes

@@ -27,7 +27,7 @@ async def test_it_answers_without_code(world: FakeWorld) -> None:
     async with world.driver() as driver:
         await driver.create(spec(ONE))
         await driver.init(ONE, code("this is not even Python"), SOON)
-        assert await run(driver, ONE, a=1) == {}
+        assert await run(driver.address(ONE), a=1) == {}
 
 
 async def test_it_warns(world: FakeWorld, caplog: pytest.LogCaptureFixture) -> None:
@@ -50,7 +50,7 @@ async def test_a_container_that_ends_cuts_its_requests(world: FakeWorld) -> None
     async with world.driver() as driver:
         await driver.create(spec(ONE))
         await driver.init(ONE, code(ECHO), SOON)
-        running = asyncio.create_task(run(driver, ONE))
+        running = asyncio.create_task(run(driver.address(ONE)))
         container = world.engine.containers[ONE]
         async with asyncio.timeout(10):
             while not container.tasks:  # noqa: ASYNC110 - it tells nobody

@@ -75,7 +75,7 @@ async def daemon(driver: ProcessDriver) -> tuple[int, int]:
     """Starts a container with a daemon: its process id, and the runtime's."""
     await driver.create(spec(ONE))
     await driver.init(ONE, code(DAEMON), SOON)
-    answer = await run(driver, ONE)
+    answer = await run(driver.address(ONE))
     return answer["daemon"], answer["runtime"]
 
 
@@ -154,7 +154,7 @@ async def test_an_action_that_ignores_signals_ends(world: ProcessWorld) -> None:
         await driver.init(ONE, code(source), SOON)
         runtime = world.runtime(ONE)
         os.kill(runtime, signal.SIGTERM)
-        assert await run(driver, ONE) == {}
+        assert await run(driver.address(ONE)) == {}
         await driver.destroy(ONE)
         await told(driver, ONE)
         await until_gone(runtime)
@@ -168,7 +168,7 @@ async def test_an_action_that_ends_its_process_ends_the_container(
         await driver.create(spec(ONE))
         await driver.init(ONE, code(f"import os\nasync def main(args):\n    {call}\n"), SOON)
         with pytest.raises(aiohttp.ClientError):
-            await run(driver, ONE)
+            await run(driver.address(ONE))
         await told(driver, ONE)
 
 
@@ -194,7 +194,7 @@ async def test_the_lock_is_not_the_actions(world: ProcessWorld) -> None:
     async with world.driver() as driver:
         await driver.create(spec(ONE))
         await driver.init(ONE, code(source), SOON)
-        answer = await run(driver, ONE)
+        answer = await run(driver.address(ONE))
         kinds = sorted(name.split(":")[0] for name in answer["open"] if name.startswith("/"))
         assert kinds == ["/dev/null"]
         pipes = [name for name in answer["open"] if name.startswith("pipe:")]
@@ -269,7 +269,7 @@ async def test_a_manager_killed_while_it_creates(world: ProcessWorld) -> None:
         names = [ContainerId(f"m{number}") for number in range(12)]
         await asyncio.gather(*(driver.create(spec(name)) for name in names))
         await asyncio.gather(*(driver.init(name, code(ECHO), SOON) for name in names))
-        pids = {(await run(driver, name))["pid"] for name in names}
+        pids = {(await run(driver.address(name)))["pid"] for name in names}
         assert len(pids) == 12
         assert sorted(found.label.id for found in await driver.list()) == sorted(names)
 
@@ -355,7 +355,7 @@ async def test_limits_are_in_force(world: ProcessWorld) -> None:
     async with world.driver() as driver:
         await driver.create(spec(ONE, capacity=10, memory_mib=64))
         await driver.init(ONE, code(source), SOON)
-        files, core, processes, space = (await run(driver, ONE, mib=40))["limits"]
+        files, core, processes, space = (await run(driver.address(ONE), mib=40))["limits"]
         assert files == [296, 296]
         assert core == [0, 0]
         assert 0 < processes[1] <= 32_768
@@ -375,7 +375,7 @@ async def test_the_log_file_is_bounded(world: ProcessWorld) -> None:
     async with world.driver() as driver:
         await driver.create(spec(ONE))
         await driver.init(ONE, code(source), SOON)
-        await run(driver, ONE)
+        await run(driver.address(ONE))
         await driver.destroy(ONE)
         await told(driver, ONE)
     sizes = [(world.data / name).stat().st_size for name in ("one.log", "one.log.1")]

@@ -16,7 +16,12 @@ def main() -> None:
     parser.add_argument("--socket", help="path of a Unix socket to listen on, instead of TCP")
     parser.add_argument("--host", default="0.0.0.0")
     parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--capacity", type=int, default=1, help="C (default 1)")
+    parser.add_argument(
+        "--capacity",
+        type=int,
+        default=int(os.environ.get("SLOTWAY_CAPACITY", "1")),
+        help="C (default: SLOTWAY_CAPACITY, or 1)",
+    )
     parser.add_argument(
         "--limit", type=int, default=0, help="refuse more activations at once (default 0: never)"
     )
