@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import accounting
+import coldstart
 import dataplane
 import figure
 import instructions
@@ -19,6 +20,7 @@ AREAS: dict[str, Callable[[Path, bool], list[figure.Figure]]] = {
     "router": router.measure,
     "dataplane": dataplane.measure,
     "instructions": instructions.measure,
+    "coldstart": coldstart.measure,
 }
 
 

@@ -4,6 +4,10 @@ real work, and a count of what the action's own code saw.
 For C = 10, 1 and 200: a burst of 100 requests on the cold action, which waits at a barrier until
 all of them have arrived, then a steady load over all Routers. Ends with a table, and a status other
 than 0 if a promise was broken.
+
+With `--driver docker` (after `make image`) the containers are Docker's. They share no folder for a
+barrier, so each request of the burst takes longer than it takes to start them all; and there are
+fewer of them: 20, for C = 10, 1 and 20.
 """
 
 from __future__ import annotations
@@ -33,6 +37,8 @@ from slotway.aio import Client
 
 DOCUMENTS = Path(__file__).resolve().parent / "documents"
 BURST = 100
+DOCKER_BURST = 20
+DOCKER_BURST_MS = 20_000
 RATE = 800
 """Requests per second that the steady load aims at: the action holds each request for long enough
 to fill its containers."""
@@ -55,6 +61,8 @@ class Run:
     """One C: its burst and its steady load."""
 
     concurrency: int
+    burst: int = BURST
+    """Requests at once on the cold action."""
     witness: Witness = field(default_factory=Witness)
     latencies_ms: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
@@ -69,7 +77,7 @@ class Run:
     @property
     def expected_containers(self) -> int:
         """What the burst should initialise."""
-        return math.ceil(BURST / self.concurrency)
+        return math.ceil(self.burst / self.concurrency)
 
     @property
     def highest(self) -> int:
@@ -79,7 +87,7 @@ class Run:
     def broken(self) -> Iterator[str]:
         """Every promise that this run broke."""
         if self.burst_containers != self.expected_containers:
-            yield f"a burst of {BURST} made {self.burst_containers} containers"
+            yield f"a burst of {self.burst} made {self.burst_containers} containers"
         if self.highest > self.concurrency:
             yield f"a container ran {self.highest} requests at once"
         if self.highest < self.concurrency:
@@ -91,10 +99,10 @@ class Run:
 
 
 @contextlib.asynccontextmanager
-async def cluster(routers: int, data_dir: Path) -> AsyncIterator[str]:
+async def cluster(routers: int, data_dir: Path, driver: str) -> AsyncIterator[str]:
     """`slotway dev` with this many Routers; gives the address of one."""
     endpoint, log_path = data_dir / "endpoint", data_dir.parent / "dev.log"
-    command = ["dev", "--routers", str(routers), "--data-dir", str(data_dir)]
+    command = ["dev", "--routers", str(routers), "--data-dir", str(data_dir), "--driver", driver]
     with log_path.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -144,12 +152,14 @@ class Load:
         run.wrong += answer.result["summary"] != self.expected[document]
         run.witness.saw(answer.result["witness"])
 
-    async def burst(self, run: Run, barrier: Path) -> None:
-        """All at once; no request ends before all have arrived in the action."""
-        await asyncio.to_thread(barrier.mkdir)
-        extra: dict[str, object] = {"barrier_dir": str(barrier), "barrier_count": BURST}
+    async def burst(self, run: Run, barrier: Path | None) -> None:
+        """All at once; no request ends before all have arrived in the action, or could have."""
+        extra: dict[str, object] = {"sleep_ms": DOCKER_BURST_MS}
+        if barrier is not None:
+            await asyncio.to_thread(barrier.mkdir)
+            extra = {"barrier_dir": str(barrier), "barrier_count": run.burst}
         async with asyncio.TaskGroup() as group:
-            for i in range(BURST):
+            for i in range(run.burst):
                 group.create_task(self.one(run, i, extra))
         containers = (await self.clients[0].cluster()).containers
         recorded = sum(container.record.action == run.action for container in containers)
@@ -175,22 +185,23 @@ def _lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-async def demo(requests: int, runs: list[Run], routers: int, console: Console) -> None:
+async def demo(requests: int, runs: list[Run], routers: int, driver: str, console: Console) -> None:
     """Goes through all runs in one cluster."""
     code = (DOCUMENTS / "action.py").read_bytes()
     scratch = Path(tempfile.mkdtemp(prefix="slotway-demo-"))
     try:
         async with contextlib.AsyncExitStack() as stack:
             console.print(f"Starting etcd, a Manager and {routers} Routers in {scratch}")
-            first = await stack.enter_async_context(cluster(routers, scratch / "cluster"))
+            first = await stack.enter_async_context(cluster(routers, scratch / "cluster", driver))
             client = await stack.enter_async_context(Client(first))
             addresses = [router.address for router in (await client.cluster()).routers]
             load = Load([await stack.enter_async_context(Client(a)) for a in addresses])
             progress = stack.enter_context(Progress(console=console))
             for run in runs:
                 await client.put_action(run.action, code, concurrency=run.concurrency)
-                bar = progress.add_task(f"C = {run.concurrency}: burst of {BURST}", total=1)
-                await load.burst(run, scratch / f"barrier-{run.concurrency}")
+                bar = progress.add_task(f"C = {run.concurrency}: burst of {run.burst}", total=1)
+                shared = scratch / f"barrier-{run.concurrency}"
+                await load.burst(run, shared if driver == "process" else None)
                 progress.advance(bar)
                 await load.steady(run, requests, progress)
                 await client.delete_action(run.action)
@@ -228,13 +239,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--requests", type=int, default=10_000, help="steady requests for each C")
+    parser.add_argument("--requests", type=int, help="steady requests for each C")
     parser.add_argument("--routers", type=int, default=3)
     parser.add_argument("--concurrency", type=int, action="append", help="only this C (repeatable)")
+    parser.add_argument("--driver", choices=("process", "docker"), default="process")
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 100)
-    runs = [Run(c) for c in arguments.concurrency or [10, 1, 200]]
-    asyncio.run(demo(arguments.requests, runs, arguments.routers, console))
+    docker = arguments.driver == "docker"
+    burst = DOCKER_BURST if docker else BURST
+    requests = arguments.requests or (500 if docker else 10_000)
+    runs = [Run(c, burst) for c in arguments.concurrency or [10, 1, 20 if docker else 200]]
+    asyncio.run(demo(requests, runs, arguments.routers, arguments.driver, console))
     return 0 if report(runs, console) else 1
 
 

@@ -14,9 +14,10 @@ import re
 import socket
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -47,6 +48,21 @@ def _words(value: object) -> object:
     return (
         [part for part in re.split(r"[,\s]+", value) if part] if isinstance(value, str) else value
     )
+
+
+def _pairs(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    parts = [part.partition("=") for part in re.split(r"[,\s]+", value) if part]
+    if not all(sign for _, sign, _ in parts):
+        raise ValueError('not pairs: write kind=image, as in "python:3=slotway/python:3"')
+    return {key: image for key, _, image in parts}
+
+
+def _subnet(value: str | None) -> str | None:
+    if value is not None and ipaddress.IPv4Network(value).prefixlen > 24:
+        raise ValueError("too small: no address is used twice, so /24 is the least")
+    return value
 
 
 def split_address(value: str) -> tuple[str, int]:
@@ -179,7 +195,12 @@ class ManagerSection(Listening):
     """Logs and working directories of containers, and code unless `code_store` says otherwise."""
     run_dir: Path | None = None
     """Unix sockets; a short path. None: a folder of the user's, named after `data_dir`."""
-    driver: Literal["process", "fake"] = "process"
+    driver: Literal["process", "docker", "fake"] = "process"
+    docker_socket: str | None = None
+    """None, for these four: see `drivers.docker.options`."""
+    docker_subnet: Annotated[str | None, AfterValidator(_subnet)] = None
+    docker_cpus: float | None = Field(default=None, ge=0, le=1024)
+    docker_images: Annotated[dict[str, str], BeforeValidator(_pairs)] | None = None
     code_store: str = ""
     """Any fsspec URL; empty: `data_dir`/code."""
     lease: Duration = Field(
@@ -209,6 +230,12 @@ class ManagerSection(Listening):
         default=timedelta(seconds=30), ge=timedelta(seconds=1), le=timedelta(hours=1)
     )
     """How long a silent Router's containers are left alone although they are needed."""
+
+    def docker_options(self) -> dict[str, Any]:
+        """What was given of `drivers.docker.DockerOptions`."""
+        names = ("socket", "subnet", "cpus", "images")
+        given = {name: getattr(self, f"docker_{name}") for name in names}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class RouterSection(Listening):

@@ -72,7 +72,7 @@ async def test_a_mistake_is_told_in_one_line(tmp_path: Path) -> None:
     for flags, told in (
         (("--listen", "192.0.2.1:1"), "is not loopback"),
         (("--keep-warm", "5"), "--keep-warm: manager.keep_warm: not a duration"),
-        (("--driver", "docker"), "--driver: manager.driver"),
+        (("--driver", "podman"), "--driver: manager.driver"),
     ):
         async with manager(tmp_path, *flags) as process:
             output, _ = await asyncio.wait_for(process.communicate(), 60)

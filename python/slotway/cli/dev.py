@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,14 +29,18 @@ def dev(
             metavar="HOST:PORT,…", help="Use this etcd; otherwise one is started.", **_UNSET
         ),
     ] = None,
-    cluster: Annotated[str, typer.Option(help="The cluster's name.")] = "dev",
+    cluster: Annotated[
+        str | None, typer.Option(help="The cluster's name; dev if not given.", **_UNSET)
+    ] = None,
     port: Annotated[
         int,
         typer.Option(
             min=0, max=65535, help="The first Router's port, the others' follow; 0: any free ones."
         ),
     ] = 0,
-    driver: Annotated[str, typer.Option(help="process, or fake (runs no code).")] = "process",
+    driver: Annotated[
+        str, typer.Option(help="process, docker, or fake (runs no code).")
+    ] = "process",
     containers_max: Annotated[
         int | None, typer.Option(help="Containers at most.", **_UNSET)
     ] = None,
@@ -61,6 +67,7 @@ def dev(
     Examples:
       slotway dev
       slotway dev --routers 1 --port 7100 --data-dir ./state
+      slotway dev --driver docker
     """
     import asyncio
 
@@ -75,13 +82,22 @@ def dev(
         configure(LogConfig(level="warning"))
         folder = make_folder((data_dir or state_dir() / "dev").absolute(), "data_dir")
         raise_limit(4096, "for requests, slots and containers")
-        limits = {"containers_max": containers_max, "keep_warm": keep_warm}
+        limits: dict[str, Any] = {"containers_max": containers_max, "keep_warm": keep_warm}
         given = {name: value for name, value in limits.items() if value is not None}
+        if driver == "docker":
+            # An engine tells its clusters apart by their names and subnets alone.
+            cluster = cluster or f"dev-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
+        cluster = cluster or "dev"
         flags: dict[str, Any] = {"cluster": cluster, "manager": {"driver": driver, **given}}
         if etcd is not None:
             flags["etcd"] = {"endpoints": etcd}
         settings = read(flags, config)
         access = settings.etcd.access()
+        docker = settings.manager.docker_options()
+        if driver == "docker" and "subnet" not in docker:
+            from slotway.drivers.docker.options import dev_subnet
+
+            docker["subnet"] = limits["docker_subnet"] = dev_subnet(cluster)
         options = DevOptions(
             data_dir=folder,
             cluster=cluster,
@@ -90,6 +106,7 @@ def dev(
             managers=managers,
             port=port,
             driver=driver,
+            docker=docker,
             manager_flags=_flags(**limits),
             flags=_flags(config=config, log_format="console"),
             keep=keep,

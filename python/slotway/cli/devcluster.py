@@ -21,7 +21,9 @@ import grpc.aio
 
 from slotway.cli.child import Child
 from slotway.cli.devfile import DevFile
-from slotway.drivers.process import ProcessDriver
+from slotway.drivers import open_driver
+from slotway.drivers.base import Driver
+from slotway.drivers.docker import DockerDriver
 from slotway.errors import SlotwayError
 from slotway.etcd import Access, Client, EtcdUnavailable
 from slotway.etcd.patience import Patience
@@ -34,7 +36,7 @@ from slotway.v1 import cluster_pb2, cluster_pb2_grpc
 READY_S = 60.0
 ROUTER_STOP_S = 45.0
 MANAGER_STOP_S = 10.0
-CONTAINERS_STOP_S = 15.0
+CONTAINERS_STOP_S = 30.0
 POLL_S = 0.1
 
 T = TypeVar("T")
@@ -59,6 +61,8 @@ class DevOptions:
     port: int
     """Of the first Router; 0: any that is free."""
     driver: str
+    docker: Mapping[str, Any]
+    """For the Docker driver: fields of its `DockerOptions`."""
     manager_flags: Sequence[str]
     """More flags for each Manager."""
     flags: Sequence[str]
@@ -239,17 +243,23 @@ class DevCluster:
             self._say("stopping: requests that run are waited for; Ctrl-C once more ends them")
         await asyncio.gather(*(one.stop(self.hurry, ROUTER_STOP_S) for one in self._routers))
         await asyncio.gather(*(one.stop(self.hurry, MANAGER_STOP_S) for one in self._managers))
-        if self.options.keep or self.options.driver != "process" or not self._manager_dir.exists():
+        if self.options.keep or self.options.driver == "fake" or not self._manager_dir.exists():
             return
-        left = await end_containers(self.options.cluster, self._manager_dir)
+        options, folder = self.options, self._manager_dir
+        driver = open_driver(
+            options.driver, options.cluster, folder, run_dir(folder), options.docker
+        )
+        left = await end_containers(driver)
         if left:
-            self._say(f"{left} containers could not be ended; they are in {self._manager_dir}")
+            self._say(f"{left} containers could not be ended; they are in {folder}")
 
 
-async def end_containers(cluster: str, manager_dir: Path) -> int:
-    """Ends the process driver's containers in this folder; returns how many are left."""
-    async with ProcessDriver(cluster, manager_dir, run_dir(manager_dir)) as driver:
-        left = {one.label.id for one in await driver.list() if one.running}
+async def end_containers(driver: Driver) -> int:
+    """Ends all containers of the driver's cluster, and what only they needed; returns how many are
+    left."""
+    try:
+        await driver.start()
+        left = {one.label.id for one in await driver.list()}
         for container in left:
             await driver.destroy(container)
         deadline = asyncio.get_running_loop().time() + CONTAINERS_STOP_S
@@ -257,6 +267,10 @@ async def end_containers(cluster: str, manager_dir: Path) -> int:
             left = {one for one in left if not await driver.has_ended(one)}
             if left:
                 await asyncio.sleep(0.05)
+        if not left and isinstance(driver, DockerDriver):
+            await driver.dissolve()
+    finally:
+        await driver.close()
     return len(left)
 
 

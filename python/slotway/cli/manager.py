@@ -47,7 +47,11 @@ def manager(
         Path | None, typer.Option(help="Containers' logs and folders, and code.", **_UNSET)
     ] = None,
     driver: Annotated[
-        str | None, typer.Option(help="process, or fake (runs no code).", **_UNSET)
+        str | None, typer.Option(help="process, docker, or fake (runs no code).", **_UNSET)
+    ] = None,
+    docker_subnet: Annotated[
+        str | None,
+        typer.Option(metavar="CIDR", help="Where containers' addresses come from.", **_UNSET),
     ] = None,
     code_store: Annotated[
         str | None, typer.Option(metavar="URL", help="Where code is kept: fsspec.", **_UNSET)
@@ -98,6 +102,7 @@ def manager(
             insecure=insecure,
             data_dir=data_dir,
             driver=driver,
+            docker_subnet=docker_subnet,
             code_store=code_store,
             containers_max=containers_max,
             memory_max_mib=memory_max_mib,

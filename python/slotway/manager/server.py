@@ -24,6 +24,7 @@ from grpc_reflection.v1alpha import reflection
 
 from slotway._slotcore import Ledger
 from slotway.config import ManagerConfig, split_address
+from slotway.drivers import open_driver
 from slotway.drivers.base import Driver
 from slotway.errors import SlotwayError
 from slotway.etcd import Client
@@ -330,16 +331,11 @@ async def serve(
 
 
 def driver_of(config: ManagerConfig) -> Driver:
-    """The configured driver; imported here, as one process needs one."""
+    """The configured driver."""
     socket_dir = config.run_dir or _run_dir(config.data_dir)
-    if config.driver == "fake":
-        from slotway.drivers.fake import FakeDriver
-
-        log.warning("the fake driver runs no code: it is for benches only")
-        return FakeDriver(config.cluster, socket_dir)
-    from slotway.drivers.process import ProcessDriver
-
-    return ProcessDriver(config.cluster, config.data_dir, socket_dir)
+    return open_driver(
+        config.driver, config.cluster, config.data_dir, socket_dir, config.docker_options()
+    )
 
 
 def _run_dir(data_dir: Path) -> Path:
