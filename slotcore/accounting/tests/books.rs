@@ -82,6 +82,13 @@ impl Books {
         }
     }
 
+    /// The most that an honest router can be using: nothing raises it before a commit.
+    fn proved(&self, c: usize, r: usize) -> u32 {
+        let recorded = self.recorded.get(CONTAINERS[c]).map_or(0, |s| slots(s, r));
+        self.shares(c)
+            .map_or(recorded, |shares| recorded.min(slots(&shares, r)))
+    }
+
     fn stage(&mut self, c: usize, r: usize, slots: u32) {
         let mut shares = self.shares(c).expect("a live record");
         if slots == 0 {
@@ -140,21 +147,26 @@ proptest! {
                     false
                 }
                 Event::Hello(r, most) => {
-                    let holdings: Vec<(&str, u32, u32)> = (0..3)
-                        .filter_map(|c| {
-                            let recorded = slots(books.recorded.get(CONTAINERS[c])?, r);
-                            (recorded > 0).then_some((CONTAINERS[c], recorded.min(most), 0))
-                        })
-                        .collect();
                     let first = books.streams[r] > 0 && !books.known[r];
+                    if first && !busy {
+                        let above = (0..3).find(|c| books.proved(*c, r) > 0).map(|c| (c, books.proved(c, r) + 1));
+                        let above = above.map(|(c, slots)| (CONTAINERS[c], slots, 0));
+                        if above.is_some() {
+                            prop_assert!(ledger.hello(ROUTERS[r], books.streams[r], term, above).is_err());
+                            prop_assert_eq!(&ledger, &before, "refused, yet something changed");
+                        }
+                    }
+                    let holdings: Vec<(&str, u32, u32)> = (0..3)
+                        .filter(|c| books.proved(*c, r) > 0)
+                        .map(|c| (CONTAINERS[c], books.proved(c, r).min(most), 0))
+                        .collect();
                     let said = ledger.hello(ROUTERS[r], books.streams[r], term, holdings);
                     prop_assert_eq!(said.is_err(), busy);
                     if !busy && first {
                         books.known[r] = true;
-                        for (c, container) in CONTAINERS.iter().enumerate() {
+                        for c in 0..CONTAINERS.len() {
                             books.sent.remove(&(c, r));
-                            let recorded = books.recorded.get(*container).map_or(0, |s| slots(s, r));
-                            let bound = recorded.min(most);
+                            let bound = books.proved(c, r).min(most);
                             if books.shares(c).is_some_and(|shares| slots(&shares, r) != bound) {
                                 books.stage(c, r, bound);
                             }

@@ -161,6 +161,17 @@ struct Entry {
 }
 
 impl Entry {
+    /// The most that the router can be using: what is recorded, or less where the router has said so already and the write
+    /// is staged. Where the record is about to be deleted, nothing is lowered any more.
+    fn proved(&self, router: &str) -> u32 {
+        self.shares
+            .get(router)
+            .map_or(0, |share| match self.change {
+                Change::Delete => share.recorded,
+                _ => share.recorded.min(share.staged),
+            })
+    }
+
     fn staged_sum(&self) -> u64 {
         self.shares.values().map(|s| u64::from(s.staged)).sum()
     }

@@ -86,6 +86,9 @@ impl Ledger {
     /// Counts once per stream and term; anything else changes nothing. Stages the lowering of each of the router's
     /// shares to max(held, running), and orders held anew where more runs, so that the acknowledgement will count.
     /// Returns the containers that are not on the ledger: the router is to be told that they have ended.
+    ///
+    /// A holding above the record, or above a lowering that is staged because the router itself has said so, is refused:
+    /// its slots may be promised to another one already.
     pub fn hello<'a>(
         &mut self,
         router: &str,
@@ -109,7 +112,7 @@ impl Ledger {
                 ended.push(container.into());
                 continue;
             };
-            let recorded = entry.shares.get(router).map_or(0, |share| share.recorded);
+            let recorded = entry.proved(router);
             let holding = held.max(running);
             if holding > recorded {
                 return Err(LedgerError::AboveLedger {
@@ -126,6 +129,9 @@ impl Ledger {
             session.known = true;
         }
         for container in containers {
+            if self.entries[&container].change == Change::Delete {
+                continue; // it has ended, and its record goes
+            }
             let (held, running) = held_by_container
                 .get(&*container)
                 .copied()
@@ -140,13 +146,15 @@ impl Ledger {
         let keep_planned = self.plant.is(Planted::NewestStream);
         let again = running > held && !self.plant.is(Planted::HelloMaxOnly);
         let stream = self.sessions[router].stream;
+        let bound = self.entries[container]
+            .proved(router)
+            .min(held.max(running));
         let share = self.share(container, router);
         share.sent = None;
         if !(keep_planned && share.planned.is_some()) {
             share.target = held;
             share.planned = again.then_some(stream);
         }
-        let bound = share.recorded.min(held.max(running));
         if share.staged != bound {
             share.staged = bound;
             self.stage(container, Change::Put);
