@@ -3,9 +3,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3.11
-VENV := $(CURDIR)/.venv
+VENV := .venv# relative: make splits absolute paths at their spaces
 BIN := $(VENV)/bin
-export PATH := $(BIN):$(PATH)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 RUST_MINIMUM := 1.88
 RUST_SOURCES := $(shell find slotcore -name '*.rs' -o -name Cargo.toml 2>/dev/null) Cargo.toml Cargo.lock
 
@@ -26,7 +26,7 @@ rust-check:
 	  || { echo "Rust $$have is too old; Slotway needs $(RUST_MINIMUM) or newer: see README.md, 'Rust'"; exit 1; }
 
 $(VENV)/.built: $(VENV)/.ready $(RUST_SOURCES) | rust-check
-	VIRTUAL_ENV=$(VENV) PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/maturin develop --release --locked -q
+	VIRTUAL_ENV="$(CURDIR)/$(VENV)" PIP_CONSTRAINT=constraints.txt $(BIN)/maturin develop --release --locked -q
 	touch $@
 
 .PHONY: help setup

@@ -19,6 +19,8 @@ from slotway.errors import SlotwayError
 
 DOMAIN = "slotway"
 
+OUT_OF_TIME = "no outcome within the caller's timeout; code that has started runs on"
+
 _DETAILS_KEY = "grpc-status-details-bin"
 _MESSAGE_CHARACTERS_MAX = 4_000
 """Trailers have to stay below the peers' limit on header lists; a traceback may be any length."""
@@ -118,6 +120,9 @@ def from_rpc_error(error: grpc.RpcError) -> CallError:
     for key, value in error.trailing_metadata() or ():
         if key == _DETAILS_KEY and isinstance(value, bytes):
             _read_details(result, value)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED and not result.reason:
+        # The caller's own clock ran out just before the server's answer: the same thing.
+        return CallError(OUT_OF_TIME, code, reason="DEADLINE")
     return result
 
 

@@ -167,7 +167,7 @@ def test_an_error_of_the_action(shell: Shell, flag: str) -> None:
     [
         (("action", "invoke", "busy", "-b"), 4, "the wait queue is full (try again in 1.5 s)"),
         (("action", "invoke", "none", "-b"), 1, "no action default/none"),
-        (("action", "invoke", "late", "-b", "-t", "100"), 4, "Deadline Exceeded"),
+        (("action", "invoke", "late", "-b", "-t", "100"), 4, "no outcome within"),
         (("action", "invoke", "a/b/c", "-b"), 1, "is no action's name"),
         (("action", "invoke", "hello", "-P", "/no/such"), 1, "No such file"),
         (("action", "create", "x", "/no/such.py"), 1, "No such file"),

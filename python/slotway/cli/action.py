@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 
 from slotway.cli.options import ActionName, Endpoint, Format, Output, full_name
 from slotway.cli.parameters import ParameterFile, Parameters, ParametersCommand, read
-from slotway.cli.report import EXIT_CODES, print_json, print_table, reporting, say
+from slotway.cli.report import EXIT_CODES, as_json, print_json, print_table, reporting, say
 from slotway.errors import SlotwayError
 
 CODE_BYTES_MAX = 16 * 1024 * 1024
@@ -181,7 +182,7 @@ def get(
     if output is Format.JSON:
         print_json(shown)
         return
-    shown["parameters"] = json.dumps(shown["parameters"], ensure_ascii=False)
+    shown["parameters"] = as_json(shown["parameters"], indent=None)
     print_table(("field", "value"), list(shown.items()))
 
 
@@ -249,6 +250,7 @@ def invoke(
             metavar="MS",
             help="How long to wait for the outcome, in milliseconds.",
             show_default=False,
+            min=1,
         ),
     ] = None,
     output: Output = Format.TABLE,
@@ -261,7 +263,7 @@ def invoke(
     Examples:
       slotway action invoke hello -b -r -p name Ada
       slotway action invoke hello -b -P arguments.json -o json
-      slotway action invoke /team/report -r -p ids '[[1, 2]' --timeout 5000
+      slotway action invoke /team/report -r -p ids '[1, 2]' --timeout 5000
     """
     from slotway.aio import ApplicationError
     from slotway.cli.connection import connected
@@ -296,7 +298,7 @@ def invoke(
     if output is Format.JSON:
         print_json(shown)
         return
-    shown["result"] = json.dumps(shown["result"], indent=2, ensure_ascii=False)
+    shown["result"] = as_json(shown["result"])
     print_table(("field", "value"), list(shown.items()))
 
 
@@ -328,30 +330,27 @@ def _change(
     memory: int | None,
     parameters: dict[str, Any] | None,
 ) -> None:
-    """Sets what was given; what is out of range is for the server to say, which knows the
-    ranges."""
+    """Sets what was given; what is out of range is for the server to say, which knows it."""
     if kind is not None or not action.exec.kind:
         action.exec.kind = kind or _KIND
     if main is not None:
         action.exec.main = main
     if parameters is not None:
         action.parameters = json.dumps(parameters).encode()
-    try:
-        if concurrency is not None:
-            action.limits.concurrency = _given(concurrency)
-        if memory is not None:
-            action.limits.memory_mib = _given(memory)
-        if timeout is not None:
-            action.limits.timeout.FromMilliseconds(_given(timeout))
-    except ValueError as error:
-        raise SlotwayError(f"a limit is out of range: {error}", reason="INVALID_FIELD") from error
-
-
-def _given(value: int) -> int:
-    # 0 on the wire stands for "not given".
-    if value < 1:
-        raise ValueError(f"{value} is below 1")
-    return value
+    limits = action.limits
+    for option, value, put in (
+        ("--concurrency", concurrency, partial(setattr, limits, "concurrency")),
+        ("--memory", memory, partial(setattr, limits, "memory_mib")),
+        ("--timeout", timeout, limits.timeout.FromMilliseconds),
+    ):
+        if value is None:
+            continue
+        try:
+            put(value)
+        except ValueError as error:  # not even a message can hold it
+            raise SlotwayError(
+                f"{option}: {value} is out of range, see --help", reason="INVALID_FIELD"
+            ) from error
 
 
 def _print_put(action: Any, what: str, output: Format) -> None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Annotated, Any
 
 import typer
 
 from slotway.cli.options import Endpoint, Format, Output
-from slotway.cli.report import EXIT_CODES, print_json, print_line, print_table, say, table
+from slotway.cli.report import (
+    EXIT_CODES,
+    console,
+    print_json,
+    print_line,
+    print_table,
+    reporting,
+    say,
+    table,
+)
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Look at the cluster.")
 
@@ -52,7 +62,8 @@ def watch(
 ) -> None:
     """Shows live who holds which slots, and what waits for them; end it with Ctrl-C.
 
-    With -o json it prints one line for the cluster as it is, and one after each change.
+    Where there is no terminal, each change is printed below the one before. With -o json it prints
+    one line for the cluster as it is, and one after each change.
 
     Examples:
       slotway cluster watch
@@ -75,13 +86,18 @@ def watch(
             table(_CONTAINERS, _container_rows(shown)),
         )
 
-    if output is Format.JSON:
-        for shown in _changes(endpoint, count):
-            print_line(shown)
-        return
-    with Live(auto_refresh=False) as live:
-        for shown in _changes(endpoint, count):
-            live.update(draw(shown), refresh=True)
+    with reporting():
+        if output is Format.JSON:
+            for shown in _changes(endpoint, count):
+                print_line(shown)
+        elif (to := console()).is_terminal:
+            with Live(console=to, auto_refresh=False) as live:
+                for shown in _changes(endpoint, count):
+                    live.update(draw(shown), refresh=True)
+        else:
+            for shown in _changes(endpoint, count):
+                to.print(draw(shown), "")
+                sys.stdout.flush()
 
 
 def _changes(endpoint: str | None, count: int | None) -> Any:

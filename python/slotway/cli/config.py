@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+from slotway.cli.options import Format, Output
+from slotway.cli.report import EXIT_CODES, EXIT_USER, print_json, say
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Look at the configuration.")
 
 
 @app.callback()
@@ -15,18 +18,30 @@ def _group() -> None:
     """Keeps `check` a command of its own."""
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def check(
     file: Annotated[Path, typer.Argument(help="The TOML file.", envvar="SLOTWAY_CONFIG")],
+    output: Output = Format.TABLE,
 ) -> None:
-    """Explain every mistake in FILE and in the SLOTWAY_* variables."""
+    """Explains every mistake in FILE and in the SLOTWAY_* variables.
+
+    Examples:
+      slotway config check slotway.toml
+    """
     from slotway.cli.settings import ConfigError, read, unknown_variables
 
-    for name in unknown_variables():
-        typer.echo(f"{name}: this variable means nothing to slotway", err=True)
+    notes = [f"{name}: this variable means nothing to slotway" for name in unknown_variables()]
+    mistakes: list[str] = []
     try:
         settings = read({}, file)
     except ConfigError as exc:
-        typer.echo(str(exc), err=True)
-        raise typer.Exit(1) from exc
-    typer.echo(f"{file}: no mistakes (cluster {settings.cluster})")
+        mistakes = str(exc).splitlines()
+    if output is Format.JSON:
+        print_json({"file": str(file), "mistakes": mistakes, "notes": notes})
+    else:
+        for line in (*notes, *mistakes):
+            say(line)
+        if not mistakes:
+            typer.echo(f"{file}: no mistakes (cluster {settings.cluster})")
+    if mistakes:
+        raise typer.Exit(EXIT_USER)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -59,39 +60,61 @@ def reporting() -> Iterator[None]:
             message += f" (try again in {error.retry_delay.total_seconds():g} s)"
         say(f"error: {message}")
         raise typer.Exit(exit_code(error)) from error
+    except BrokenPipeError:
+        # Whoever read has read enough (`… | head`); nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
     except OSError as error:
-        say(f"error: {error}")
+        say(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}")
         raise typer.Exit(EXIT_USER) from error
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
 
+def as_json(value: Any, indent: int | None = 2) -> str:
+    """JSON that stdout can take: escaped where its encoding lacks a character, as all lack
+    half a surrogate pair."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)
+    print(as_json(value), flush=True)
 
 
 def print_line(value: Any) -> None:
     """One JSON document on one line of stdout, for streams of them."""
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    print(as_json(value, indent=None), flush=True)
+
+
+def console() -> Any:
+    """Stdout for tables; lines are not broken where there is no terminal."""
+    from rich.console import Console
+
+    made = Console()
+    if not made.is_terminal:
+        made.width = 250
+    return made
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on stdout; not cut to the terminal's width where there is no terminal."""
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console.width = 250
-    console.print(table(headings, rows))
+    """A table on stdout."""
+    console().print(table(headings, rows))
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> Any:
-    """A table of plain text."""
+    """A table of plain text; cells are folded, not cut, so that ids can be copied."""
     from rich.markup import escape
     from rich.table import Table
 
-    made = Table(*headings, box=None, header_style="bold", pad_edge=False)
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in headings:
+        made.add_column(heading, overflow="fold")
     for row in rows:
         made.add_row(*(escape(str(cell)) for cell in row))
     return made

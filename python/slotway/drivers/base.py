@@ -23,6 +23,10 @@ class DriverError(SlotwayError):
     reason = "CREATE_FAILED"
 
 
+ENDED_LOADING = "the container ended while its code was loaded"
+"""What an InitError says if the code ended its own process."""
+
+
 class InitError(SlotwayError):
     """The action's code does not initialise; the message carries the action's own error."""
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import aiohttp
 
-from slotway.drivers.base import DriverError, InitError
+from slotway.drivers.base import ENDED_LOADING, DriverError, InitError
 
 ANSWER_BYTES_MAX = 1024 * 1024
 HEADERS = {"content-type": "application/json"}
@@ -17,8 +17,8 @@ HEADERS = {"content-type": "application/json"}
 async def post_init(address: str, value: dict[str, object], timeout: timedelta) -> None:
     """Initialises the container at the address, "unix:/path" or "host:port".
 
-    InitError with the action's own error, also when it takes longer than `timeout`; DriverError if
-    there is no answer.
+    InitError with the action's own error, also when it takes longer than `timeout` or ends its
+    process; DriverError if the container cannot be reached.
     """
     path = address.removeprefix("unix:")
     connector: aiohttp.BaseConnector
@@ -41,8 +41,10 @@ async def post_init(address: str, value: dict[str, object], timeout: timedelta) 
                 answer = (answer + piece)[:ANSWER_BYTES_MAX]
     except TimeoutError as error:
         raise InitError(f"the action did not initialise within {seconds:g} s") from error
+    except aiohttp.ClientConnectorError as error:
+        raise DriverError(f"the container cannot be reached: {error}") from error
     except (aiohttp.ClientError, OSError) as error:
-        raise DriverError(f"the container ended while it was initialised: {error}") from error
+        raise InitError(ENDED_LOADING) from error
     if status != 200:
         raise InitError(_message(status, answer))
 

@@ -173,13 +173,13 @@ def record_of(
     if request.HasField("code"):
         _check_code(request.code, binary=action.exec.binary)
     limits = action.limits
-    concurrency = limits.concurrency or 1
+    concurrency = limits.concurrency if limits.HasField("concurrency") else 1
     _check_range("action.limits.concurrency", concurrency, 1, CONCURRENCY_MAX, "")
     timeout_ms = TIMEOUT_MS_DEFAULT
     if limits.HasField("timeout"):
         timeout_ms = limits.timeout.seconds * 1000 + limits.timeout.nanos // 1_000_000
         _check_range("action.limits.timeout", timeout_ms, *TIMEOUT_MS, " ms")
-    memory_mib = limits.memory_mib or MEMORY_MIB_DEFAULT
+    memory_mib = limits.memory_mib if limits.HasField("memory_mib") else MEMORY_MIB_DEFAULT
     _check_range("action.limits.memory_mib", memory_mib, *MEMORY_MIB, " MiB")
     return ledger_pb2.ActionRecord(
         name=action.name,

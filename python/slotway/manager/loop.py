@@ -14,7 +14,7 @@ from typing import assert_never
 import structlog
 
 from slotway._slotcore import Ledger, LedgerError
-from slotway.drivers.base import Driver
+from slotway.drivers.base import ENDED_LOADING, Driver, DriverError, InitError
 from slotway.errors import SlotwayError
 from slotway.etcd import Client
 from slotway.manager.action import Action
@@ -43,6 +43,7 @@ from slotway.v1 import ledger_pb2, manager_pb2
 
 log = structlog.get_logger(__name__)
 
+ENDED_STARTING = "the container ended while it started"
 STOCK_S = 30.0
 """Between two comparisons of the ledger with what the engine has."""
 
@@ -300,8 +301,9 @@ class Loop:
         if container.phase is Phase.COMING:
             action = self.books.actions.get(container.record.action)
             if action is not None and action.record.revision == container.record.revision:
-                ended = SlotwayError("the container ended while it started", reason="CREATE_FAILED")
-                self._failed(action, ended)
+                loading = container.state == ledger_pb2.CONTAINER_STATE_INITIALISING
+                what = InitError(ENDED_LOADING) if loading else DriverError(ENDED_STARTING)
+                self._failed(action, what)
         log.info("container", id=name, action=container.record.action, state="ended")
         self._messages.ended(name, self.books.end(container))
 

@@ -118,9 +118,9 @@ class Limits(_message.Message):
     TIMEOUT_FIELD_NUMBER: _builtins.int
     MEMORY_MIB_FIELD_NUMBER: _builtins.int
     concurrency: _builtins.int
-    """C: how many requests one container takes at once, 1 to 1000. 0 stands for 1."""
+    """C: how many requests one container takes at once, 1 to 1000. Absent: 1."""
     memory_mib: _builtins.int
-    """Memory of one container in MiB, 64 to 4096. 0 stands for 256."""
+    """Memory of one container in MiB, 64 to 4096. Absent: 256."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """How long one run may take, 100 ms to 10 min. Absent: 60 s."""
@@ -128,15 +128,22 @@ class Limits(_message.Message):
     def __init__(
         self,
         *,
-        concurrency: _builtins.int = ...,
+        concurrency: _builtins.int | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
-        memory_mib: _builtins.int = ...,
+        memory_mib: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "_memory_mib", b"_memory_mib", "concurrency", b"concurrency", "memory_mib", b"memory_mib", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "memory_mib", b"memory_mib", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "_memory_mib", b"_memory_mib", "concurrency", b"concurrency", "memory_mib", b"memory_mib", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__concurrency: _TypeAlias = _typing.Literal["concurrency"]  # noqa: Y015
+    _WhichOneofArgType__concurrency: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency"]  # noqa: Y015
+    _WhichOneofReturnType__memory_mib: _TypeAlias = _typing.Literal["memory_mib"]  # noqa: Y015
+    _WhichOneofArgType__memory_mib: _TypeAlias = _typing.Literal["_memory_mib", b"_memory_mib"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__concurrency) -> _WhichOneofReturnType__concurrency | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_mib) -> _WhichOneofReturnType__memory_mib | None: ...
 
 Global___Limits: _TypeAlias = Limits  # noqa: Y015
 
