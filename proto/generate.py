@@ -1,4 +1,4 @@
-"""Writes the Python code of every .proto file below this folder, and a copy of the .proto file, into a folder.
+"""Writes the Python code of every .proto file below this folder into another, and a copy of each.
 
 Usage: python proto/generate.py [OUT]     OUT is python/ of the checkout unless given.
 The test tests/unit/test_generated.py runs it into an empty folder and compares.

@@ -49,6 +49,7 @@ CODES: dict[str, grpc.StatusCode] = {
     "EPOCH_MISMATCH": grpc.StatusCode.FAILED_PRECONDITION,
     "NAME_TAKEN": grpc.StatusCode.ALREADY_EXISTS,
     "INTERNAL": grpc.StatusCode.INTERNAL,
+    "UNSUPPORTED": grpc.StatusCode.UNIMPLEMENTED,
 }
 """Every reason of `ErrorReason`; a test compares the two."""
 

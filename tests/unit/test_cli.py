@@ -184,9 +184,22 @@ def test_mistakes(shell: Shell, arguments: tuple[str, ...], code: int, message: 
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize(("flag", "value"), [("-c", "0"), ("-c", "1001"), ("-t", "-5")])
+@pytest.mark.parametrize(("flag", "value"), [("-c", "-1"), ("-c", "1001"), ("-m", "99999999999")])
 def test_limits_out_of_range(shell: Shell, flag: str, value: str) -> None:
     shell.run("action", "create", "hello", str(shell.file), flag, value, code=1)
+
+
+def test_what_a_terminal_cannot_show_is_escaped(shell: Shell) -> None:
+    half = r'"\ud800"'
+    shell.run("action", "create", "hello", str(shell.file), "-p", "half", half)
+    assert shell.json("action", "get", "hello")["parameters"] == {"half": "\ud800"}
+    assert half in shell.run("action", "get", "hello").stdout
+
+
+def test_watching_without_a_terminal(shell: Shell) -> None:
+    lines = shell.run("cluster", "watch", "--count", "1").stdout.splitlines()
+    assert lines[0].startswith("test: m1 at ")
+    assert lines[-1] == ""
 
 
 def test_cluster_and_containers(shell: Shell) -> None:
