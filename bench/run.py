@@ -11,6 +11,7 @@ from pathlib import Path
 import accounting
 import coldstart
 import dataplane
+import failover
 import figure
 import instructions
 import router
@@ -21,6 +22,7 @@ AREAS: dict[str, Callable[[Path, bool], list[figure.Figure]]] = {
     "dataplane": dataplane.measure,
     "instructions": instructions.measure,
     "coldstart": coldstart.measure,
+    "failover": failover.measure,
 }
 
 

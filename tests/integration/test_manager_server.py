@@ -68,7 +68,7 @@ async def test_a_standby_names_the_leader_and_takes_over(world: World) -> None:
         running = world.running
         assert running is not None
         async with world.run(id="one") as first:
-            await world.until(lambda: first._leader_address == second.address)
+            await world.until(lambda: first.leader_address == second.address)
             async with grpc.aio.insecure_channel(first.address) as channel:
                 request = action_pb2.GetActionRequest(name="demo/hello")
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -83,5 +83,5 @@ async def test_a_standby_names_the_leader_and_takes_over(world: World) -> None:
             assert router.term is None
             running.cancel()
             await router.until(lambda: router.term is not None)
-            assert world.leads(first)
+            await world.until(lambda: world.leads(first))
             await router.close()

@@ -28,6 +28,7 @@ from slotway.v1.cluster_pb2_grpc import (
 from slotway.v1.manager_pb2_grpc import ManagerServiceStub
 from slotway.v1.router_pb2 import InvokeRequest
 from slotway.v1.router_pb2_grpc import RouterServiceStub
+from slotway.v1.standby_pb2_grpc import StandbyServiceStub
 
 SECONDS_MAX = 10.0
 Bytes = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
@@ -193,6 +194,8 @@ async def test_what_is_not_to_be_passed_on_is_unimplemented(pair: Pair) -> None:
     assert (await failure(invoke)).code() is grpc.StatusCode.UNIMPLEMENTED
     attach = ManagerServiceStub(pair.client).Attach()
     assert (await failure(attach.read())).code() is grpc.StatusCode.UNIMPLEMENTED
+    follow = StandbyServiceStub(pair.client).Follow()
+    assert (await failure(follow.read())).code() is grpc.StatusCode.UNIMPLEMENTED
     other: Bytes = pair.client.unary_unary("/another.v1.Service/Method")
     assert (await failure(other(b""))).code() is grpc.StatusCode.UNIMPLEMENTED
 

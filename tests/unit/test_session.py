@@ -117,6 +117,20 @@ async def test_messages_of_an_older_term_are_ignored(
         assert leader_of(session) == "m0"
 
 
+async def test_a_standby_is_told_how_long_ago_the_leader_was_heard(
+    plane: ScriptedPlane, manager: ScriptedManager, second: ScriptedManager
+) -> None:
+    async with running_session(plane, manager, second):
+        leader, standby = await manager.stream(), await second.stream()
+        await standby.send((0, 0), ask_leader_age=True)
+        never = (await standby.next("leader_age")).leader_age.ToTimedelta()
+        assert never.total_seconds() > 60, "nobody led yet"
+        await leader.welcome((1, 5))
+        await standby.send((0, 0), ask_leader_age=True)
+        heard = (await standby.next("leader_age")).leader_age.ToTimedelta()
+        assert heard.total_seconds() < SECONDS_MAX
+
+
 async def test_a_message_before_the_welcome_is_ignored(
     plane: ScriptedPlane, manager: ScriptedManager
 ) -> None:

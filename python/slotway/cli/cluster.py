@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,12 +26,14 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Look at t
 RETRY_SECONDS = 1.0
 """Between two attempts to watch while nobody leads."""
 _ROUTERS = ("router", "state", "address", "waiting", "idle", "slots", "incarnation")
+_STANDBYS = ("standby", "address", "revision", "lag", "ready", "incarnation")
+_STANDBY_KEYS = ("manager", *_STANDBYS[1:])
 _CONTAINERS = ("container", "action", "state", "capacity", "granted", "held by")
 
 
 @app.command(epilog=EXIT_CODES)
 def status(output: Output = Format.TABLE, endpoint: Endpoint = None) -> None:
-    """Shows the leader, the Routers and the containers.
+    """Shows the leader, its standbys, the Routers and the containers.
 
     Examples:
       slotway cluster status
@@ -45,6 +48,8 @@ def status(output: Output = Format.TABLE, endpoint: Endpoint = None) -> None:
         print_json(shown)
         return
     print_table(("cluster", "leader", "address", "term", "ledger", "actions"), [_summary(shown)])
+    print()
+    print_table(_STANDBYS, [[one[key] for key in _STANDBY_KEYS] for one in shown["standbys"]])
     print()
     print_table(_ROUTERS, _router_rows(shown))
     print()
@@ -98,6 +103,57 @@ def watch(
             for shown in _changes(endpoint, count):
                 to.print(draw(shown), "")
                 sys.stdout.flush()
+
+
+@app.command(epilog=EXIT_CODES)
+def recover(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    above: Annotated[
+        int,
+        typer.Option(
+            help="An epoch that was in use: needed if etcd has lost the ledger altogether.", min=0
+        ),
+    ] = 0,
+    cluster: Annotated[
+        str | None, typer.Option(help="The cluster's name.", show_default=False)
+    ] = None,
+    etcd: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT,…", help="etcd's endpoints, with commas between.", show_default=False
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", envvar="SLOTWAY_CONFIG", help="A TOML file.", show_default=False),
+    ] = None,
+) -> None:
+    """Begins a new epoch after etcd was wiped or restored: all containers are ended.
+
+    An etcd that has lost history may have forgotten who may use what, so what runs has to end: the
+    next leader ends every container of the older epochs before it serves anybody. This speaks with
+    etcd itself; start the Managers that have stopped again afterwards. The epoch that was in use is
+    the first number of `term` in `slotway cluster status`.
+
+    Examples:
+      slotway cluster recover --etcd 127.0.0.1:2379 --cluster default
+      slotway cluster recover --etcd 127.0.0.1:2379 --above 3 --yes
+    """
+    import asyncio
+
+    from slotway.cli.settings import read
+    from slotway.manager.ledger import begin_epoch
+
+    with reporting():
+        flags: dict[str, Any] = {"cluster": cluster} if cluster is not None else {}
+        if etcd is not None:
+            flags["etcd"] = {"endpoints": etcd}
+        settings = read(flags, config)
+        where = f"cluster {settings.cluster!r} in etcd {', '.join(settings.etcd.endpoints)}"
+        if not yes:
+            typer.confirm(f"End every container of {where}, and begin anew?", abort=True)
+        epoch = asyncio.run(begin_epoch(settings.etcd.access(), settings.cluster, above))
+    say(f"epoch {epoch} of {where} has begun; the next leader ends what is older, then serves")
 
 
 def _changes(endpoint: str | None, count: int | None) -> Any:

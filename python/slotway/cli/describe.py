@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from slotway.v1.action_pb2 import Action
-from slotway.v1.cluster_pb2 import Cluster, ContainerStatus, RouterStatus
+from slotway.v1.cluster_pb2 import Cluster, ContainerStatus, RouterStatus, StandbyStatus
 from slotway.v1.ledger_pb2 import ContainerState
 
 
@@ -71,6 +71,18 @@ def router(status: RouterStatus) -> dict[str, Any]:
     }
 
 
+def standby(status: StandbyStatus) -> dict[str, Any]:
+    """A Manager that follows the leader."""
+    return {
+        "manager": status.manager,
+        "incarnation": status.incarnation,
+        "address": status.address,
+        "revision": status.revision,
+        "lag": status.lag,
+        "ready": status.ready,
+    }
+
+
 def cluster(message: Cluster) -> dict[str, Any]:
     """The cluster."""
     names = {status.incarnation: status.name for status in message.routers}
@@ -81,6 +93,7 @@ def cluster(message: Cluster) -> dict[str, Any]:
         "term": f"{message.term.epoch}.{message.term.revision}",
         "ledger_revision": message.ledger_revision,
         "actions": message.actions,
+        "standbys": [standby(status) for status in message.standbys],
         "routers": [router(status) for status in message.routers],
         "containers": [container(status, names) for status in message.containers],
     }

@@ -16,7 +16,7 @@ _UNSET: dict[str, Any] = {"show_default": False}
 
 def dev(
     routers: Annotated[int, typer.Option(min=1, max=64, help="How many Routers.")] = 3,
-    managers: Annotated[int, typer.Option(min=1, max=8, help="How many Managers.")] = 1,
+    managers: Annotated[int, typer.Option(min=1, max=8, help="How many Managers.")] = 2,
     data_dir: Annotated[
         Path | None,
         typer.Option(
@@ -58,7 +58,7 @@ def dev(
         typer.Option("--config", envvar="SLOTWAY_CONFIG", help="A TOML file.", **_UNSET),
     ] = None,
 ) -> None:
-    """Runs a whole cluster on this machine: etcd, a Manager and some Routers, in the foreground.
+    """Runs a whole cluster on this machine: etcd, Managers and Routers, in the foreground.
 
     These are the very commands `slotway manager` and `slotway router`, as children of this one. The
     other commands find the Routers by themselves. Ctrl-C stops everything, and leaves no process.

@@ -33,7 +33,7 @@ from slotway.manager.plan import (
 )
 from slotway.manager.routers import Router, Routers
 from slotway.manager.views import view_of
-from slotway.records import Keys, decode
+from slotway.records import Keys
 from slotway.v1 import ledger_pb2
 from slotway.v1.ledger_pb2 import (
     CONTAINER_STATE_CREATING,
@@ -103,7 +103,7 @@ class Books:
         self.containers, self._by_action = {}, {}
         shares = []
         for item in records.containers:
-            record = decode(ledger_pb2.ContainerRecord, item.key, item.value)
+            record = records.read(ledger_pb2.ContainerRecord, item)
             container = before.get(record.id) or Container(record, now)
             if container.record.state != record.state:
                 container.since = now
@@ -117,7 +117,7 @@ class Books:
         actions = self.actions
         self.actions = {}
         for item in records.actions:
-            known = decode(ledger_pb2.ActionRecord, item.key, item.value)
+            known = records.read(ledger_pb2.ActionRecord, item)
             action = actions.get(known.name)
             if action is None or action.record.revision != known.revision:
                 action = Action(known, item.mod_revision)

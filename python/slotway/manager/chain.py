@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 import structlog
@@ -24,8 +25,9 @@ from slotway.etcd import (
     Operation,
     OutcomeUnknown,
     Put,
+    TxnResult,
 )
-from slotway.records import Keys
+from slotway.records import Keys, R, Record, decode
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +64,15 @@ class Records:
     containers: tuple[KeyValue, ...]
     actions: tuple[KeyValue, ...]
     addresses: tuple[KeyValue, ...] = ()
+    decoded: Mapping[str, tuple[int, Record]] = field(default_factory=dict)
+    """By key: what is decoded already, and of which revision. It is the reader's from now on."""
+
+    def read(self, kind: type[R], item: KeyValue) -> R:
+        """The record in `item`; raises RecordError."""
+        revision, record = self.decoded.get(item.key, (0, None))
+        if revision == item.mod_revision and isinstance(record, kind):
+            return record
+        return decode(kind, item.key, item.value)
 
 
 class Chain:
@@ -104,13 +115,27 @@ class Chain:
 
         Raises DeposedError if another one leads, or nobody answers.
         """
+        result = await self._fence(
+            [
+                Get(self._keys.containers, prefix=True),
+                Get(self._keys.actions, prefix=True),
+                Get(self._keys.addresses),
+            ]
+        )
+        _, containers, actions, addresses = result.found
+        return Records(result.revision, containers, actions, addresses)
+
+    async def begin(self) -> tuple[int, tuple[KeyValue, ...]]:
+        """A fence for who follows etcd: a copy that has reached the revision that is returned has
+        everything of all older terms. It reads only the count of addresses, which no commit
+        compares. Raises DeposedError as `fence` does.
+        """
+        result = await self._fence([Get(self._keys.addresses)])
+        return result.revision, result.found[1]
+
+    async def _fence(self, reads: list[Get]) -> TxnResult:
         leads = Compare(self._keys.leader, mod_revision=self._term[1])
-        success: list[Operation] = [
-            Put(self._keys.turn, _number(0)),
-            Get(self._keys.containers, prefix=True),
-            Get(self._keys.actions, prefix=True),
-            Get(self._keys.addresses),
-        ]
+        success: list[Operation] = [Put(self._keys.turn, _number(0)), *reads]
         for attempt in range(ATTEMPTS):
             try:
                 result = await self._client.txn([leads], success)
@@ -119,8 +144,7 @@ class Chain:
                 continue
             if not result.succeeded:
                 raise DeposedError("another Manager took the leader key")
-            _, containers, actions, addresses = result.found
-            return Records(result.revision, containers, actions, addresses)
+            return result
         raise AssertionError("unreachable")
 
     def _guards(self, turn: int) -> list[Compare]:

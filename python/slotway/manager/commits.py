@@ -15,6 +15,7 @@ from slotway.manager.books import Books
 from slotway.manager.chain import Chain, Outcome
 from slotway.manager.container import Container
 from slotway.manager.inbox import Write
+from slotway.manager.ledger import LedgerSeen
 from slotway.manager.messages import Messages
 from slotway.manager.starts import Starts
 from slotway.records import SCHEMA, Keys, encode
@@ -128,6 +129,15 @@ class Commits:
         """Whether it is sure, by a link of the chain, that no record speaks of the container."""
         compare = Compare(self._keys.container(container), mod_revision=0)
         return await self._link(self._ledger.begin_empty(), [], [compare])
+
+    async def recovered(self, seen: LedgerSeen) -> bool:
+        """Writes down that nothing of older epochs is left; False: it has to be looked at anew."""
+        record = ledger_pb2.LedgerRecord()
+        record.CopyFrom(seen.record)
+        record.recovering = False
+        put = Put(self._keys.ledger, encode(record))
+        compare = Compare(self._keys.ledger, mod_revision=seen.revision)
+        return await self._link(self._ledger.begin_empty(), [put], [compare])
 
     async def _link(
         self, commit: Commit, operations: list[Put | Delete], compare: list[Compare]

@@ -9,7 +9,7 @@ transactions. Being wrong costs a handover, never safety: every commit compares 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -28,20 +28,18 @@ from slotway.etcd import (
     Put,
 )
 from slotway.etcd.patience import LATER, Patience
-from slotway.manager.ledger import read_ledger
-from slotway.members import refuses
+from slotway.manager.ledger import LedgerSeen, read_ledger
+from slotway.manager.replica import Replica
+from slotway.manager.standby import Standby
+from slotway.manager.succession import Lead, Take
 from slotway.records import Keys, decode, encode
 from slotway.v1.ledger_pb2 import LeaderRecord
+from slotway.v1.standby_pb2 import FollowRequest
 
 log = structlog.get_logger(__name__)
 
 Term = tuple[int, int]
 """The ledger's epoch, and the revision at which the leader key was put."""
-
-POLL_S = 0.2
-"""How often the key of another leader is looked at."""
-YOUNG_S = 2.0
-"""A key that has been seen for less than this is left alone although its leader seems dead."""
 
 
 @dataclass(slots=True)
@@ -49,9 +47,15 @@ class Reign:
     """One term of this Manager's."""
 
     term: Term
+    replica: Replica
+    """The ledger, to be taken from."""
+    ledger: LedgerSeen
+    """The ledger's own record."""
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     why: str = ""
     """Why it ended."""
+    served: bool = False
+    """Whether the takeover came to its end."""
 
     def end(self, why: str) -> None:
         """The term is over: nothing new may be sent."""
@@ -61,59 +65,27 @@ class Reign:
             log.warning("not leader any more", term=self.term, why=why)
 
 
-@dataclass(frozen=True, slots=True)
-class Take:
-    """Put the key, comparing this revision."""
-
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Lead:
-    """The key is one's own: lead its revision."""
-
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Another one leads."""
-
-
-def decide(
-    seen: tuple[int, str] | None,
-    incarnation: str,
-    led: int,
-    seen_for_s: float,
-    refused: int,
-) -> Take | Lead | Wait:
-    """What to do about the leader key.
-
-    `seen` is its revision and the incarnation on it, None if it is absent; `led` the newest
-    revision that this incarnation has led; `seen_for_s` how long the key has been like this;
-    `refused` how many of the last connections to its leader were refused, one after the other.
-    """
-    if seen is None:
-        return Take(0)
-    revision, holder = seen
-    if holder == incarnation:
-        return Lead(revision) if revision > led else Take(revision)
-    if refused >= 2 and seen_for_s >= YOUNG_S:
-        return Take(revision)
-    return Wait()
-
-
 class Leadership:
     """One Manager's way to the leader key, for as long as its process lives."""
 
-    def __init__(self, client: Client, keys: Keys, record: LeaderRecord, ttl_s: int):
-        """`record` is what is put on the key; its incarnation is made at the process's start."""
+    def __init__(
+        self,
+        client: Client,
+        keys: Keys,
+        record: LeaderRecord,
+        ttl_s: int,
+        *,
+        period_s: float = 0.1,
+        ask: Callable[[], int] = lambda: 0,
+        heir: Callable[[], FollowRequest | None] = lambda: None,
+    ):
+        """`record` is what is put on the key; its incarnation is made at the process's start.
+
+        For `ask` see `Standby`; `heir` tells which standby the key can be handed over to.
+        """
+        self.standby = Standby(client, keys, record, period_s, ask)
         self._client, self._keys, self._ttl_s = client, keys, ttl_s
-        self._record = record
-        self._led = 0
-        self._seen: tuple[int, str] | None = None
-        self._seen_since = 0.0
-        self._refused = 0
+        self._record, self._heir = record, heir
 
     @asynccontextmanager
     async def reign(self) -> AsyncIterator[Reign]:
@@ -129,16 +101,15 @@ class Leadership:
             try:
                 yield reign
             finally:
+                if reign.served:
+                    self.standby.served()
+                lost = reign.lost.is_set()
                 reign.lost.set()
                 watching.cancel()
                 checking.cancel()
                 await asyncio.wait({watching, checking})
-                await self._resign(reign.term)
-
-    async def leader(self) -> LeaderRecord | None:
-        """Who leads now, if anybody."""
-        item, _ = await self._client.get(self._keys.leader)
-        return decode(LeaderRecord, item.key, item.value) if item is not None else None
+                if not lost:
+                    await self._resign(reign.term)
 
     @asynccontextmanager
     async def _won(self) -> AsyncIterator[Reign]:
@@ -146,79 +117,64 @@ class Leadership:
         while True:
             try:
                 ledger = await read_ledger(self._client, self._keys)
-                await self._turn_comes()
                 lease = Lease(self._client, self._ttl_s)
                 await lease.__aenter__()
             except LATER as exc:
                 await patience.wait(exc)
                 continue
             try:
-                revision = await self._take(ledger.revision, lease)
-                if revision:
-                    patience.over()
-                    yield Reign((ledger.record.epoch, revision))
-                    return
+                async with self.standby.copying() as copying:
+                    revision = await self._win(ledger.revision, copying, lease)
+                    if revision:
+                        patience.over()
+                        self.standby.succession.led = revision
+                        term = (ledger.record.epoch, revision)
+                        yield Reign(term, self.standby.replica, ledger)
+                        return
             finally:
                 await lease.__aexit__(None, None, None)
 
-    async def _turn_comes(self) -> None:
-        """Returns when the key may be taken."""
-        waiting = False
-        while isinstance(self._decide(await self._look()), Wait):
-            assert self._seen is not None
-            if not waiting:
-                waiting = True
-                log.info("another Manager leads", revision=self._seen[0])
-            await asyncio.sleep(POLL_S)
-
-    async def _take(self, ledger_revision: int, lease: Lease) -> int:
-        """Puts the key; returns its revision, 0 if another was quicker or the ledger changed."""
+    async def _win(self, ledger_revision: int, copying: asyncio.Task[None], lease: Lease) -> int:
+        """Waits for the key's turn, and takes it; returns its revision, 0 if the lease is lost, or
+        the ledger was changed."""
         patience = Patience("to take the leader key")
-        while not lease.lost.is_set():
-            try:
-                match self._decide(await self._look(probe=False)):
-                    case Lead(revision):
-                        self._led = revision
-                        return revision
-                    case Take(seen):
-                        result = await self._client.txn(
-                            [
-                                Compare(self._keys.leader, mod_revision=seen),
-                                Compare(self._keys.ledger, mod_revision=ledger_revision),
-                            ],
-                            [Put(self._keys.leader, encode(self._record), lease.id)],
-                        )
-                        if not result.succeeded:
-                            return 0
-                        self._led = result.revision
-                        return result.revision
-                    case Wait():
+        while True:
+            match await self.standby.turn_comes(copying, lease):
+                case None:
+                    return 0
+                case Lead(revision):
+                    return revision if await self._same_ledger(ledger_revision) else 0
+                case Take(seen):
+                    log.info("taking the leader key", why=self.standby.succession.why)
+                    try:
+                        revision = await self._take(seen, ledger_revision, lease)
+                        if revision or not await self._same_ledger(ledger_revision):
+                            return revision
+                    except LeaseGone:
                         return 0
-            except LATER as exc:
-                # A lost put may be applied yet: the next look, or the comparison of the next put,
-                # finds out.
-                await patience.wait(exc)
-            except LeaseGone:
-                return 0
-        return 0
+                    except LATER as exc:
+                        # A lost put may be applied yet: what is on the key tells.
+                        await patience.wait(exc)
+                    self.standby.failed()
 
-    async def _look(self, *, probe: bool = True) -> tuple[int, str] | None:
-        """The key as it is now."""
-        item, _ = await self._client.get(self._keys.leader)
-        now = asyncio.get_running_loop().time()
-        record = decode(LeaderRecord, item.key, item.value) if item is not None else None
-        seen = (item.mod_revision, record.incarnation) if item and record else None
-        if seen != self._seen:
-            self._seen, self._seen_since, self._refused = seen, now, 0
-        if probe and record is not None and record.incarnation != self._record.incarnation:
-            # Who listens at the address of the key has its port: the other one is dead.
-            dead = record.address == self._record.address or await refuses(record.address)
-            self._refused = self._refused + 1 if dead else 0
-        return seen
+    async def _same_ledger(self, revision: int) -> bool:
+        """Whether the ledger's own record is still the one that was read."""
+        ledger, _ = await self._client.get(self._keys.ledger)
+        return ledger is not None and ledger.mod_revision == revision
 
-    def _decide(self, seen: tuple[int, str] | None) -> Take | Lead | Wait:
-        seen_for_s = asyncio.get_running_loop().time() - self._seen_since
-        return decide(seen, self._record.incarnation, self._led, seen_for_s, self._refused)
+    async def _take(self, seen: int, ledger_revision: int, lease: Lease) -> int:
+        """Puts the key; returns its revision, 0 if another was quicker or the ledger changed.
+
+        Raises LeaseGone, and what is worth trying again later.
+        """
+        result = await self._client.txn(
+            [
+                Compare(self._keys.leader, mod_revision=seen),
+                Compare(self._keys.ledger, mod_revision=ledger_revision),
+            ],
+            [Put(self._keys.leader, encode(self._record), lease.id)],
+        )
+        return result.revision if result.succeeded else 0
 
     async def _watch(self, reign: Reign) -> None:
         """Ends the reign as soon as the key changes."""
@@ -251,8 +207,20 @@ class Leadership:
                 reign.end(str(exc))
 
     async def _resign(self, term: Term) -> None:
-        """Deletes the key if it is still this term's; else the lease lets it go."""
+        """Hands the key over to a standby that is ready, with that standby's lease, or deletes it,
+        if it is still this term's; else the lease lets it go."""
         guard = Compare(self._keys.leader, mod_revision=term[1])
+        heir = self._heir()
+        if heir is not None:
+            record = LeaderRecord(id=heir.manager, address=heir.address)
+            record.incarnation = heir.incarnation
+            put = Put(self._keys.leader, encode(record), heir.lease)
+            try:
+                if (await self._client.txn([guard], [put])).succeeded:
+                    log.info("handed over", to=heir.manager, address=heir.address)
+                return
+            except EtcdError as exc:
+                log.warning("could not hand over", to=heir.manager, why=str(exc))
         with suppress(EtcdError):
             await self._client.txn([guard], [Delete(self._keys.leader)])
 

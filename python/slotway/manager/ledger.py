@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import structlog
 
 from slotway.errors import SlotwayError
-from slotway.etcd import Client, Compare, Get, Put
+from slotway.etcd import Access, Client, Compare, Delete, Get, Put
 from slotway.records import Keys, decode, encode
-from slotway.v1.ledger_pb2 import LedgerRecord
+from slotway.v1.ledger_pb2 import ContainerRecord, LedgerRecord
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +56,42 @@ async def read_ledger(client: Client, keys: Keys) -> LedgerSeen:
                 )
             return LedgerSeen(record, item.mod_revision)
         await _begin(client, keys)
+
+
+async def begin_epoch(access: Access, cluster: str, above: int) -> int:
+    """`recover` in this etcd; raises EtcdError if that fails."""
+    async with Client(access) as client:
+        return await recover(client, Keys(cluster), above)
+
+
+async def recover(client: Client, keys: Keys, above: int = 0) -> int:
+    """Begins a new epoch, greater than all that etcd knows of and than `above`, and deposes whoever
+    leads; returns it. The next leader ends every container of the older ones before it serves.
+
+    Raises RecordError if what is there cannot be understood, and what `Client.txn` raises; after
+    OutcomeUnknown it can be repeated.
+    """
+    while True:
+        item, _ = await client.get(keys.ledger)
+        known = [FIRST_EPOCH, above]
+        if item is not None:
+            known.append(decode(LedgerRecord, item.key, item.value).epoch)
+        found = (await client.list(keys.containers)).items
+        known += [epoch_of(decode(ContainerRecord, one.key, one.value).term) for one in found]
+        record = LedgerRecord(
+            epoch=max(known) + 1, etcd_cluster_id=client.cluster_id, recovering=True
+        )
+        unchanged = Compare(keys.ledger, mod_revision=item.mod_revision if item else 0)
+        put, depose = Put(keys.ledger, encode(record)), Delete(keys.leader)
+        if (await client.txn([unchanged], [put, depose])).succeeded:
+            log.info("a new epoch", cluster=keys.cluster, epoch=record.epoch)
+            return record.epoch
+
+
+def epoch_of(term: str) -> int:
+    """The epoch of a recorded term, "epoch.revision"; one that cannot be read is older than any."""
+    epoch = term.partition(".")[0]
+    return int(epoch) if epoch.isdecimal() else 0
 
 
 async def _begin(client: Client, keys: Keys) -> None:

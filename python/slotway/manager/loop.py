@@ -21,6 +21,8 @@ from slotway.manager.action import Action
 from slotway.manager.books import Books, Policy
 from slotway.manager.chain import Chain, DeposedError, Term
 from slotway.manager.commits import Commits
+from slotway.manager.container import Container
+from slotway.manager.followers import Followers
 from slotway.manager.inbox import (
     Closed,
     Ended,
@@ -33,8 +35,10 @@ from slotway.manager.inbox import (
     Started,
     Write,
 )
+from slotway.manager.ledger import LedgerSeen, epoch_of
 from slotway.manager.messages import Messages
 from slotway.manager.plan import Phase
+from slotway.manager.replica import Replica
 from slotway.manager.routers import Router, Routers
 from slotway.manager.sessions import PROTOCOL_MAX, PROTOCOL_MIN, Session
 from slotway.manager.starts import Starts
@@ -44,6 +48,11 @@ from slotway.v1 import ledger_pb2, manager_pb2
 log = structlog.get_logger(__name__)
 
 ENDED_STARTING = "the container ended while it started"
+_DESTROYING = ledger_pb2.CONTAINER_STATE_DESTROYING
+COPY_S = 0.5
+"""How long a takeover waits for its copy of the ledger, before it reads all of it from etcd."""
+RECOVER_LOOK_S = 0.1
+RECOVER_SAY_S = 10.0
 STOCK_S = 30.0
 """Between two comparisons of the ledger with what the engine has."""
 
@@ -63,6 +72,9 @@ class Loop:
         manager: str,
         term: Term,
         ledger: Ledger,
+        replica: Replica,
+        seen: LedgerSeen,
+        followers: Followers,
         routers: Routers,
         inbox: Inbox,
         client: Client,
@@ -80,6 +92,12 @@ class Loop:
         """Set, and replaced, after every turn."""
         self.books = Books(ledger, routers, driver, keys, term, policy, self._now)
         self._ledger, self._routers, self._inbox = ledger, routers, inbox
+        self._replica, self._seen, self._followers = replica, seen, followers
+        self._recovering = seen.record.recovering
+        self._held_back: list[tuple[str, int]] = []
+        """Streams (router, number) that were open before anybody was greeted."""
+        self._old: list[str] | None = None
+        """Containers of older epochs that ran when the engine was asked last; None: not asked."""
         self._driver, self._starts = driver, starts
         self._chain = Chain(client, keys, term)
         self._messages = Messages(manager, self.books)
@@ -94,21 +112,27 @@ class Loop:
         helpers = []
         try:
             await self._take_over()
-            self.ready = True
             helpers.append(asyncio.create_task(self._starts.follow_ends(), name="engine-ends"))
+            if self._recovering:
+                await self._end_old_epochs()
+            await self._greet()
+            self.ready = True
             helpers.append(asyncio.create_task(self._take_stock(), name="engine-stock"))
             while True:
                 await self._turn(await self._inbox.take(self._next_look()))
         finally:
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
-            await self._starts.stop()
+            # First what has to happen even if this is cancelled once more while it waits.
             self._ledger.depose()
             self._commits.give_up(DeposedError("this Manager does not lead any more"))
             for router in self._routers.by_id.values():
                 if router.session is not None:
                     router.session.discard()
+            try:
+                for helper in helpers:
+                    helper.cancel()
+                await asyncio.gather(*helpers, return_exceptions=True)
+            finally:
+                await self._starts.stop()
 
     def _next_look(self) -> float:
         wake_at = self.books.wake()
@@ -117,19 +141,50 @@ class Loop:
         return self._beat_at if wake_at is None else min(wake_at, self._beat_at)
 
     async def _take_over(self) -> None:
-        records = await self._chain.fence()
+        revision, addresses = await self._chain.begin()
+        records = await self._replica.take(revision, addresses, COPY_S)
+        records = records or await self._chain.fence()
         shares = self.books.adopt(records, taken_over=True)
         try:
-            streams = self._ledger.lead(self.term, records.revision, shares)
+            self._held_back = self._ledger.lead(self.term, records.revision, shares)
         except LedgerError as exc:
             raise ForgottenError(f"the ledger in etcd contradicts itself: {exc}") from exc
         self._commits.attend_all()
         self.books.resume()
-        for router, stream in streams:
+
+    async def _greet(self) -> None:
+        self._recovering = False
+        for router, stream in self._held_back:
             known = self._routers.get(router)
             if known is not None and known.session and known.session.stream == stream:
                 self._messages.greet(known.session)
         await self._turn([])
+
+    async def _end_old_epochs(self) -> None:
+        """Ends whatever older epochs left, recorded or not; nobody is greeted before (§3.10).
+
+        A container of another engine than this Manager's is waited for: nobody can prove its end.
+        """
+        said_at = asked_at = 0.0
+        while True:
+            now = self._now()
+            for container in self.books.containers.values():
+                if self._is_old(container) and container.phase is not Phase.ENDING:
+                    self.books.enter(container, _DESTROYING, "it is of an old epoch")
+            left = [one.id for one in self.books.containers.values() if self._is_old(one)]
+            if not left and self._old == [] and await self._commits.recovered(self._seen):
+                log.warning("recovered: nothing of an older epoch is left", epoch=self.term[0])
+                return
+            if now - said_at >= RECOVER_SAY_S:
+                said_at = now
+                log.warning("ends the containers of older epochs", left=left, strays=self._old)
+            if not left and now - asked_at >= RECOVER_LOOK_S:
+                asked_at = now
+                await self._starts.take_stock([])
+            await self._turn(await self._inbox.take(now + RECOVER_LOOK_S))
+
+    def _is_old(self, container: Container) -> bool:
+        return epoch_of(container.record.term) < self.term[0]
 
     async def _take_stock(self) -> None:
         while True:
@@ -152,14 +207,34 @@ class Loop:
         if now >= self._beat_at:
             self._beat_at = now + self._routers.period_s
             self.books.look()
-            self._messages.beat()
+            self._beat()
         self.books.wake()
         for name, decisions in self.books.plan().items():
             self._messages.tell(name, decisions)
         self._messages.flush()
-        await self._commits.run()
+        await self._commit()
         self.changed.set()
         self.changed = asyncio.Event()
+
+    async def _commit(self) -> None:
+        """Commits, and beats meanwhile: a leader that waits for a slow etcd is not dead."""
+        self._await_commit(self._now())
+        try:
+            await self._commits.run()
+        finally:
+            self._commit_timer.cancel()
+
+    def _await_commit(self, began_at: float) -> None:
+        waited_s = self._now() - began_at
+        if waited_s > self._routers.period_s / 2:
+            self._beat(waited_s)
+        self._commit_timer = asyncio.get_running_loop().call_later(
+            self._routers.period_s, self._await_commit, began_at
+        )
+
+    def _beat(self, commit_s: float = 0.0) -> None:
+        self._messages.beat()
+        self._followers.beat(self.term, self._messages.turn, commit_s)
 
     # Observe.
 
@@ -205,7 +280,10 @@ class Loop:
             session.close(SlotwayError("a newer stream is open", reason="NO_LEADER"))
             return
         self.books.changed(router)
-        self._messages.greet(session)
+        if self._recovering:
+            self._held_back.append((session.router, session.stream))
+        else:
+            self._messages.greet(session)
 
     def _hear(self, router: Router, session: Session, message: manager_pb2.AttachRequest) -> None:
         now = self._now()
@@ -309,6 +387,9 @@ class Loop:
 
     async def _compare(self, stock: Listed) -> None:
         names = self.books.containers
+        self._old = [
+            one.label.id for one in stock.found if one.running and one.label.epoch < self.term[0]
+        ]
         self._routers.forget({holder for name in names for holder in self._ledger.shares(name)})
         for name in stock.ended:
             self._ended(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
 import grpc.aio
@@ -35,8 +35,15 @@ class Viewing(Protocol):
 class Overview(cluster_pb2_grpc.ClusterServiceServicer):
     """The service."""
 
-    def __init__(self, viewing: Viewing, cluster: str, manager: str) -> None:
+    def __init__(
+        self,
+        viewing: Viewing,
+        cluster: str,
+        manager: str,
+        standbys: Callable[[], list[cluster_pb2.StandbyStatus]],
+    ) -> None:
         self._viewing, self._cluster, self._manager = viewing, cluster, manager
+        self._standbys = standbys
 
     async def GetCluster(  # noqa: N802
         self, request: cluster_pb2.GetClusterRequest, context: _Context
@@ -74,6 +81,7 @@ class Overview(cluster_pb2_grpc.ClusterServiceServicer):
             leader_address=self._viewing.address,
             ledger_revision=books.revision,
             actions=len(books.actions),
+            standbys=self._standbys(),
         )
         holders: set[str] = set()
         for _, container in sorted(books.containers.items()):
@@ -108,9 +116,12 @@ class Overview(cluster_pb2_grpc.ClusterServiceServicer):
 
 
 def _fingerprint(cluster: cluster_pb2.Cluster) -> bytes:
-    """What counts as a change: not the ages."""
+    """What counts as a change: not the ages, nor how far the standbys are."""
     copy = cluster_pb2.Cluster()
     copy.CopyFrom(cluster)
     for container in copy.containers:
         container.ClearField("state_age")
+    for standby in copy.standbys:
+        standby.ClearField("revision")
+        standby.ClearField("lag")
     return copy.SerializeToString(deterministic=True)

@@ -32,12 +32,14 @@ from slotway.manager.actions import CODE_BYTES_MAX, Actions, CodeKeeper
 from slotway.manager.books import Policy
 from slotway.manager.chain import DeposedError
 from slotway.manager.codestore import CodeStore
+from slotway.manager.followers import Followers
 from slotway.manager.inbox import Closed, Inbox, Opened, Reported, Write
 from slotway.manager.leader import Leadership, Reign
 from slotway.manager.loop import Loop
 from slotway.manager.overview import Overview
 from slotway.manager.routers import Routers
-from slotway.manager.sessions import Sessions
+from slotway.manager.sessions import Session, Sessions
+from slotway.manager.standby import Standby
 from slotway.manager.starts import Starts
 from slotway.members import register
 from slotway.records import Keys
@@ -49,6 +51,8 @@ from slotway.v1 import (
     ledger_pb2,
     manager_pb2,
     manager_pb2_grpc,
+    standby_pb2,
+    standby_pb2_grpc,
 )
 
 log = structlog.get_logger(__name__)
@@ -80,9 +84,10 @@ class Manager:
         self._inbox = Inbox()
         self._ledger = Ledger()
         self._sessions = Sessions(self._inbox)
+        self._followers = Followers(lambda: self._loop.books.revision if self._loop else 0)
         self._health = HealthServicer()
         self._address = ""
-        self._leader_address = ""
+        self._standby: Standby | None = None
         self._loop: Loop | None = None
 
     # What the services ask.
@@ -92,15 +97,21 @@ class Manager:
         """What others connect to, host:port; empty before it listens."""
         return self._address
 
+    @property
+    def leader_address(self) -> str:
+        """Where the Manager on the leader key is, as far as this one knows; empty: nobody."""
+        return self._standby.leader_address if self._standby is not None else ""
+
     def loop(self) -> Loop:
         """The loop of this Manager's term; raises NOT_LEADER or NO_LEADER if another one leads."""
         if self._loop is not None and self._loop.ready:
             return self._loop
-        if self._leader_address and self._leader_address != self._address:
+        leader = self.leader_address
+        if leader and leader != self._address:
             raise SlotwayError(
-                f"Manager {self._config.id} is a standby; {self._leader_address} leads",
+                f"Manager {self._config.id} is a standby; {leader} leads",
                 reason="NOT_LEADER",
-                metadata={"leader": self._leader_address},
+                metadata={"leader": leader},
             )
         raise SlotwayError("no Manager leads at present", reason="NO_LEADER")
 
@@ -141,14 +152,16 @@ class Manager:
         manager_pb2_grpc.add_ManagerServiceServicer_to_server(self._sessions, server)
         action_pb2_grpc.add_ActionServiceServicer_to_server(Actions(self, self._code), server)
         cluster_pb2_grpc.add_ClusterServiceServicer_to_server(
-            Overview(self, self._config.cluster, self._config.id), server
+            Overview(self, self._config.cluster, self._config.id, self._followers.statuses), server
         )
+        standby_pb2_grpc.add_StandbyServiceServicer_to_server(self._followers, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(
             [
                 manager_pb2.DESCRIPTOR.services_by_name["ManagerService"].full_name,
                 action_pb2.DESCRIPTOR.services_by_name["ActionService"].full_name,
                 cluster_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
+                standby_pb2.DESCRIPTOR.services_by_name["StandbyService"].full_name,
                 health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
                 reflection.SERVICE_NAME,
             ],
@@ -170,6 +183,7 @@ class Manager:
         finally:
             await self._health.enter_graceful_shutdown()
             self._sessions.close()
+            self._followers.close()
             await server.stop(STOP_S)
 
     async def _register(self) -> None:
@@ -186,12 +200,22 @@ class Manager:
         record = ledger_pb2.LeaderRecord(
             id=self._config.id, address=self._address, incarnation=self.incarnation
         )
-        leadership = Leadership(self._client, self._keys, record, self._lease_s)
-        clock = asyncio.get_running_loop().time
-        routers = Routers(self._inbox, self._config.period.total_seconds(), clock)
+        period_s = self._config.period.total_seconds()
+        routers = Routers(self._inbox, period_s, asyncio.get_running_loop().time)
+        leadership = Leadership(
+            self._client,
+            self._keys,
+            record,
+            self._lease_s,
+            period_s=period_s,
+            ask=lambda: self._ask(routers),
+            heir=self._followers.heir,
+        )
+        standby = self._standby = leadership.standby
+        standby.on_key = lambda: self._point(routers)
         try:
             while True:
-                waiting = asyncio.create_task(self._stand_by(leadership, routers))
+                waiting = asyncio.create_task(self._stand_by(standby, routers))
                 async with leadership.reign() as reign:
                     waiting.cancel()
                     await asyncio.wait({waiting})
@@ -214,6 +238,9 @@ class Manager:
             manager=config.id,
             term=reign.term,
             ledger=self._ledger,
+            replica=reign.replica,
+            seen=reign.ledger,
+            followers=self._followers,
             routers=routers,
             inbox=self._inbox,
             client=self._client,
@@ -222,14 +249,13 @@ class Manager:
             starts=starts,
             policy=policy_of(config),
         )
-        self._leader_address = self._address
         turning = asyncio.create_task(self._loop.run(), name="loop")
         losing = asyncio.create_task(reign.lost.wait(), name="reign")
         try:
             await asyncio.wait({turning, losing}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            reign.served = self._loop.ready
             self._loop = None
-            self._leader_address = ""
             turning.cancel()
             losing.cancel()
             await asyncio.wait({turning, losing})
@@ -241,12 +267,10 @@ class Manager:
         except DeposedError as exc:
             log.warning("leads no more", why=str(exc))
 
-    async def _stand_by(self, leadership: Leadership, routers: Routers) -> None:
+    async def _stand_by(self, standby: Standby, routers: Routers) -> None:
         """Keeps the Routers' streams while another one leads, and tells them who."""
-        now = asyncio.get_running_loop().time
-        looked_at = 0.0
         while True:
-            for happening in await self._inbox.take(now() + LOOK_S):
+            for happening in await self._inbox.take():
                 match happening:
                     case Opened(session):
                         try:
@@ -255,30 +279,33 @@ class Manager:
                             session.close(exc)
                         else:
                             self._ledger.attach(session.router, session.stream)
-                            self._point(session.send)
+                            _point(session, self.leader_address)
                     case Closed(session):
                         if routers.close(session) is not None:
                             self._ledger.detach(session.router, session.stream)
-                    case Reported(session):
+                    case Reported(session, message):
                         session.unread.release()
+                        if message.HasField("leader_age"):
+                            standby.answered(message.leader_age.ToTimedelta().total_seconds())
                     case Write(done=done):
                         if not done.done():
                             done.set_exception(DeposedError("this Manager does not lead any more"))
                     case _:
                         pass  # what a driver said of containers is found again by the next leader
-            if now() - looked_at >= LOOK_S:
-                looked_at, before = now(), self._leader_address
-                with contextlib.suppress(SlotwayError):
-                    leader = await leadership.leader()
-                    self._leader_address = leader.address if leader is not None else ""
-                if self._leader_address != before:
-                    for router in routers.by_id.values():
-                        if router.session is not None:
-                            self._point(router.session.send)
 
-    def _point(self, send: Callable[[manager_pb2.AttachResponse], None]) -> None:
-        if self._leader_address:
-            send(manager_pb2.AttachResponse(leader_address=self._leader_address))
+    def _point(self, routers: Routers) -> None:
+        """Somebody else came to lead: the Routers are told."""
+        for router in routers.by_id.values():
+            if router.session is not None:
+                _point(router.session, self.leader_address)
+
+    @staticmethod
+    def _ask(routers: Routers) -> int:
+        """Asks every Router that has a stream how long ago it heard of the leader."""
+        sessions = [one.session for one in routers.by_id.values() if one.session is not None]
+        for session in sessions:
+            session.send(manager_pb2.AttachResponse(ask_leader_age=True))
+        return len(sessions)
 
     async def _watch_loop(self) -> None:
         """Makes a wedged loop visible to health checks, and says so once."""
@@ -296,6 +323,11 @@ class Manager:
             leads = loop is not None and loop.ready and not wedged
             await self._health.set(LEADER, serving if leads else not_serving)
             await asyncio.sleep(LOOK_S)
+
+
+def _point(session: Session, leader: str) -> None:
+    if leader:
+        session.send(manager_pb2.AttachResponse(leader_address=leader))
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

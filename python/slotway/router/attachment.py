@@ -94,6 +94,8 @@ class Due:
     acknowledgements: dict[str, tuple[int, Version]] = field(default_factory=dict)
     report: bool = False
     leaving: bool = False
+    leader_age: bool = False
+    """The Manager wants to know how long ago the leader was heard."""
 
 
 class Attachment:

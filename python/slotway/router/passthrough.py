@@ -3,7 +3,7 @@ not read.
 
 Any method of `slotway.v1` with one request and one or many responses goes through, so that a
 Router need not be newer than the Managers behind it. Deadlines, metadata, trailers and status
-details are kept. `Invoke` never comes here, and the Managers' own service is not passed on.
+details are kept. `Invoke` never comes here, and the Managers' own services are not passed on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from slotway.errors import SlotwayError
 from slotway.status import abort_with, from_rpc_error
 
 _PREFIX = "/slotway.v1."
-_NOT_PASSED_ON = ("RouterService", "ManagerService")
+_NOT_PASSED_ON = ("RouterService", "ManagerService", "StandbyService")
 _RETRY_DELAY = timedelta(seconds=1)
 
 _Metadata = Iterable[tuple[str, str | bytes]]

@@ -39,6 +39,8 @@ REPORT_SECONDS_MIN = 0.03
 SILENT_PERIODS = 3
 SILENT_SECONDS_MIN = 1.0
 """A leader that is silent for so long may have been replaced: its lists of peers are too old."""
+NEVER_SECONDS = 86_400.0
+"""The age of a leader that was never heard."""
 TROUBLES_MAX = 10_000
 GIVE_BACK_SECONDS = 1.0
 """Between two looks at what has idled."""
@@ -72,6 +74,8 @@ class Session:
         self._overruns: dict[str, int] = {}
         """Overruns of containers that have not ended: the next leader has to hear of them too."""
         self._streams = itertools.count(1)
+        self._led_at: float | None = None
+        """When the leader of the newest term was heard last; the loop's seconds. None: never."""
         self._reported_at = 0.0
         self._report_timer: asyncio.TimerHandle | None = None
         self._peers: set[str] = set()
@@ -157,11 +161,15 @@ class Session:
 
     def heard(self, attachment: Attachment, message: AttachResponse) -> None:
         """See `attachment.Owner`."""
+        if message.ask_leader_age:
+            attachment.due.leader_age = True
+            attachment.wake()
         term = wire.term(message.term)
         if message.HasField("welcome"):
             self._greet(attachment, term, message.welcome)
         if attachment.term != term or term != self.term:
             return
+        self._led_at = asyncio.get_running_loop().time()
         if self._peers_dropped and not message.HasField("welcome"):
             self._peers_dropped = False
             raise StaleStreamError  # a new Hello has all lists of peers sent again
@@ -236,6 +244,10 @@ class Session:
         )
         if due.hello is not None:
             message.hello.CopyFrom(wire.hello(*due.hello, PROTOCOL_MIN, PROTOCOL_MAX))
+        if due.leader_age:
+            now = asyncio.get_running_loop().time()
+            age_s = NEVER_SECONDS if self._led_at is None else now - self._led_at
+            message.leader_age.FromMilliseconds(int(age_s * 1000))
         if due.report and attachment is self.leader:
             # Taken here, so that `obeyed` is what the demand had seen.
             message.demand.extend(wire.demand(self._plane.demand()))

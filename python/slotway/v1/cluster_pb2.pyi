@@ -118,6 +118,7 @@ class Cluster(_message.Message):
     ROUTERS_FIELD_NUMBER: _builtins.int
     CONTAINERS_FIELD_NUMBER: _builtins.int
     ACTIONS_FIELD_NUMBER: _builtins.int
+    STANDBYS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The cluster's name."""
     leader: _builtins.str
@@ -140,6 +141,10 @@ class Cluster(_message.Message):
     def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerStatus]:
         """Every container on the ledger, by id."""
 
+    @_builtins.property
+    def standbys(self) -> _containers.RepeatedCompositeFieldContainer[Global___StandbyStatus]:
+        """The Managers that follow the leader, by id."""
+
     def __init__(
         self,
         *,
@@ -151,14 +156,57 @@ class Cluster(_message.Message):
         routers: _abc.Iterable[Global___RouterStatus] | None = ...,
         containers: _abc.Iterable[Global___ContainerStatus] | None = ...,
         actions: _builtins.int = ...,
+        standbys: _abc.Iterable[Global___StandbyStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["term", b"term"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "containers", b"containers", "leader", b"leader", "leader_address", b"leader_address", "ledger_revision", b"ledger_revision", "name", b"name", "routers", b"routers", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "containers", b"containers", "leader", b"leader", "leader_address", b"leader_address", "ledger_revision", b"ledger_revision", "name", b"name", "routers", b"routers", "standbys", b"standbys", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Cluster: _TypeAlias = Cluster  # noqa: Y015
+
+@_typing.final
+class StandbyStatus(_message.Message):
+    """A Manager that follows the leader and would take its place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MANAGER_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    LAG_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
+    manager: _builtins.str
+    """Its configured id."""
+    incarnation: _builtins.str
+    """Its incarnation."""
+    address: _builtins.str
+    """Its address, host:port."""
+    revision: _builtins.int
+    """The etcd revision up to which it has the ledger, as it said last."""
+    lag: _builtins.int
+    """How many revisions of the leader's it had not seen then."""
+    ready: _builtins.bool
+    """It has the ledger and a lease: the leader can hand over to it."""
+    def __init__(
+        self,
+        *,
+        manager: _builtins.str = ...,
+        incarnation: _builtins.str = ...,
+        address: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        lag: _builtins.int = ...,
+        ready: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "incarnation", b"incarnation", "lag", b"lag", "manager", b"manager", "ready", b"ready", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StandbyStatus: _TypeAlias = StandbyStatus  # noqa: Y015
 
 @_typing.final
 class RouterStatus(_message.Message):

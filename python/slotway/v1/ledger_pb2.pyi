@@ -78,22 +78,26 @@ class LedgerRecord(_message.Message):
     SCHEMA_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     ETCD_CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    RECOVERING_FIELD_NUMBER: _builtins.int
     schema: _builtins.int
     """1. An unknown schema: refuse to lead."""
     epoch: _builtins.int
     """Raised by `slotway cluster recover` only."""
     etcd_cluster_id: _builtins.str
     """The id of the etcd cluster that the ledger was begun in, in lower-case hexadecimal."""
+    recovering: _builtins.bool
+    """Containers of older epochs may run: the next leader ends them all, and clears this, before it serves anybody."""
     def __init__(
         self,
         *,
         schema: _builtins.int = ...,
         epoch: _builtins.int = ...,
         etcd_cluster_id: _builtins.str = ...,
+        recovering: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "etcd_cluster_id", b"etcd_cluster_id", "schema", b"schema"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "etcd_cluster_id", b"etcd_cluster_id", "recovering", b"recovering", "schema", b"schema"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -87,6 +87,7 @@ class AttachRequest(_message.Message):
     TROUBLES_FIELD_NUMBER: _builtins.int
     OBEYED_FIELD_NUMBER: _builtins.int
     LEAVING_FIELD_NUMBER: _builtins.int
+    LEADER_AGE_FIELD_NUMBER: _builtins.int
     leaving: _builtins.bool
     """The Router stops: it gives back what it holds, and is to get no slots any more. Stays so for this incarnation."""
     @_builtins.property
@@ -113,6 +114,12 @@ class AttachRequest(_message.Message):
     def obeyed(self) -> Global___Version:
         """The newest order that the Router had obeyed when it wrote `demand`."""
 
+    @_builtins.property
+    def leader_age(self) -> _duration_pb2.Duration:
+        """The answer to `ask_leader_age`: how long ago this Router heard of the newest term's leader last; absent: it was not
+        asked. A very long time: it never did.
+        """
+
     def __init__(
         self,
         *,
@@ -123,10 +130,11 @@ class AttachRequest(_message.Message):
         troubles: _abc.Iterable[Global___ContainerTrouble] | None = ...,
         obeyed: Global___Version | None = ...,
         leaving: _builtins.bool = ...,
+        leader_age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "obeyed", b"obeyed", "open", b"open"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "leader_age", b"leader_age", "obeyed", b"obeyed", "open", b"open"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgements", b"acknowledgements", "demand", b"demand", "hello", b"hello", "leaving", b"leaving", "obeyed", b"obeyed", "open", b"open", "troubles", b"troubles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgements", b"acknowledgements", "demand", b"demand", "hello", b"hello", "leader_age", b"leader_age", "leaving", b"leaving", "obeyed", b"obeyed", "open", b"open", "troubles", b"troubles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -391,10 +399,13 @@ class AttachResponse(_message.Message):
     PEERS_FIELD_NUMBER: _builtins.int
     REFUSALS_FIELD_NUMBER: _builtins.int
     LEADER_ADDRESS_FIELD_NUMBER: _builtins.int
+    ASK_LEADER_AGE_FIELD_NUMBER: _builtins.int
     turn: _builtins.int
     """The turn of the leader's loop; also sent alone, as a heartbeat."""
     leader_address: _builtins.str
     """Sent by a standby: the leader's address if known, host:port."""
+    ask_leader_age: _builtins.bool
+    """Sent by a standby that does not hear the leader: the Router is to answer with `leader_age`."""
     @_builtins.property
     def term(self) -> Global___Term:
         """Whoever sends this leads in this term. A Router ignores messages of older terms."""
@@ -430,10 +441,11 @@ class AttachResponse(_message.Message):
         peers: _abc.Iterable[Global___PeerList] | None = ...,
         refusals: _abc.Iterable[Global___Refusal] | None = ...,
         leader_address: _builtins.str = ...,
+        ask_leader_age: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["term", b"term", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_containers", b"ended_containers", "leader_address", b"leader_address", "orders", b"orders", "peers", b"peers", "refusals", b"refusals", "term", b"term", "turn", b"turn", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_leader_age", b"ask_leader_age", "ended_containers", b"ended_containers", "leader_address", b"leader_address", "orders", b"orders", "peers", b"peers", "refusals", b"refusals", "term", b"term", "turn", b"turn", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
