@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ class NumberedDriver(FakeDriver):
 
     numbered: Addresses | None = Addresses("numbers", 1000)
     asked: list[ContainerSpec]
+    told: asyncio.Event
+    """Set: the engine answers about ends."""
 
     def __init__(self, cluster: str, socket_dir: Path, engine: FakeEngine | None = None) -> None:
         super().__init__(cluster, socket_dir, engine)
@@ -31,6 +34,10 @@ class NumberedDriver(FakeDriver):
     def address(self, container: ContainerId, number: int = 0) -> str:
         assert number >= 1
         return f"unix:{self._folder}/{number}.sock"
+
+    async def has_ended(self, container: ContainerId) -> bool:
+        await self.told.wait()
+        return await super().has_ended(container)
 
     async def create(self, spec: ContainerSpec) -> None:
         self.asked.append(spec)
@@ -43,6 +50,9 @@ def driver(world: World) -> type[NumberedDriver]:
 
     class Driver(NumberedDriver):
         asked = []  # noqa: RUF012 - one list for all drivers is what is wanted
+        told = asyncio.Event()
+
+    Driver.told.set()
 
     world.driver_of = Driver
     return Driver
@@ -104,6 +114,30 @@ async def test_the_next_manager_counts_on(world: World, driver: type[NumberedDri
             ledgers.add(record.id)
     assert len(ledgers) == 1
     addresses_are_unique(driver)
+
+
+async def test_nothing_is_granted_of_what_the_engine_does_not_have(
+    world: World, driver: type[NumberedDriver]
+) -> None:
+    """Its network may be gone, and its address somebody else's: not one request may go there."""
+    async with world.lead(), ScriptedRouter("r0", world.address) as router:
+        await world.put(concurrency=1)
+        await router.arrive(HELLO)
+        await router.until(lambda: router.running)
+        await router.finish()
+        await router.give_back()
+        await world.until(lambda: not any(record.shares for record in world.recorded()))
+    (lost,) = world.engine.containers
+    world.engine.end(lost)
+    driver.told.clear()
+    async with world.lead(), ScriptedRouter("r1", world.address) as router:
+        await router.arrive(HELLO)
+        await router.until(lambda: router.running)
+        ordered = {order.container_id for each in router.messages for order in each.orders}
+        assert len(ordered) == 1
+        assert lost not in ordered
+        driver.told.set()
+        await world.until(lambda: lost not in world.books.containers)
 
 
 @pytest.mark.parametrize("fault", ["answer lost", "request lost", "late"])

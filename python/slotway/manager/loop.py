@@ -42,6 +42,7 @@ from slotway.manager.replica import Replica
 from slotway.manager.routers import Router, Routers
 from slotway.manager.sessions import PROTOCOL_MAX, PROTOCOL_MIN, Session
 from slotway.manager.starts import Starts
+from slotway.manager.stock import end_missing, recorded
 from slotway.records import Keys
 from slotway.v1 import ledger_pb2, manager_pb2
 
@@ -154,6 +155,8 @@ class Loop:
 
     async def _greet(self) -> None:
         self._recovering = False
+        if self._driver.numbered is not None:
+            await end_missing(self.books, self._driver, self._starts)
         for router, stream in self._held_back:
             known = self._routers.get(router)
             if known is not None and known.session and known.session.stream == stream:
@@ -188,15 +191,7 @@ class Loop:
 
     async def _take_stock(self) -> None:
         while True:
-            await self._starts.take_stock(
-                [
-                    c.id
-                    for c in self.books.containers.values()
-                    if c.record.driver == self._driver.name
-                    and c.record.engine == self._driver.engine()
-                    and c.state != ledger_pb2.CONTAINER_STATE_CREATING
-                ]
-            )
+            await self._starts.take_stock(recorded(self.books, self._driver))
             await asyncio.sleep(STOCK_S)
 
     async def _turn(self, happenings: list[Happening]) -> None:

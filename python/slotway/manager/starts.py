@@ -42,6 +42,8 @@ INIT_GRACE_S = 5.0
 """Past the driver's own time limit for an init."""
 ENGINE_S = 10.0
 """For every other word with the engine."""
+LOOK_S = 2.0
+"""For a new leader's first look: requests wait for it."""
 DESTROY_RETRY_S = 1.0
 DESTROY_RETRY_S_MAX = 15.0
 
@@ -203,6 +205,15 @@ class Starts:
                 self._inbox.put(Listed(found, ended))
             except DriverError as exc:
                 log.warning("the engine does not list its containers", why=str(exc))
+
+    async def running(self) -> set[str] | None:
+        """What runs at present; None if the engine does not say so at once."""
+        try:
+            async with asyncio.timeout(LOOK_S):
+                return {one.label.id for one in await self._driver.list() if one.running}
+        except (DriverError, TimeoutError) as exc:
+            log.warning("the engine does not list its containers", why=str(exc))
+            return None
 
     async def remove_stray(self, container: ContainerId) -> None:
         """Ends a container that no record speaks of."""
