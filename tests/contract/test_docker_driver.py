@@ -201,6 +201,9 @@ async def test_a_strangers_name_is_not_touched(
     try:
         with pytest.raises(DriverError, match="no label of ours"):
             await driver.create(docker_world.spec(ONE))
+        await driver.destroy(ONE)
+        with pytest.raises(DriverError, match="somebody else has named"):
+            await driver.has_ended(ONE)
         assert (await engine.call("GET", f"{path}/json"))["Config"]["Labels"] == {"mine": "yes"}
         assert await driver.list() == []
     finally:

@@ -27,25 +27,19 @@ from slotway.drivers.base import (
     DriverError,
 )
 from slotway.drivers.docker import container as containers
+from slotway.drivers.docker.burials import Burials
 from slotway.drivers.docker.container import CONCURRENCY, ID, TOMB, Found, State, name_of
 from slotway.drivers.docker.engine import Engine, EngineError
 from slotway.drivers.docker.network import CLUSTER, Network, Subnet
 from slotway.drivers.docker.options import DockerOptions
-from slotway.drivers.ends import Ends
 from slotway.drivers.init import post_init
 
 CREATE_S = 30.0
 START_S = 20.0
-EXIT_S = 10.0
 RETRY_S = 0.5
-BUSY_S = 0.05
-LAST_LINES = 20
 TOMBS_MAX = 500
 """The newest ones are kept. A Manager that sleeps while more containers end may create one again;
 it gets no code, as that takes a commit, and is removed as a stray."""
-TOMB_IMAGE = "slotway/tomb:1"
-EMPTY_ARCHIVE = bytes(1024)
-"""A tar file with nothing in it."""
 logger = logging.getLogger(__name__)
 
 
@@ -70,12 +64,7 @@ class DockerDriver:
         self.network = Network(self._engine, cluster, self._subnet)
         self._period_s = reconcile.total_seconds()
         self._engine_id = ""
-        self._ends = Ends()
-        self._seen: set[ContainerId] = set()
-        """Were seen to run, and their end is yet to be told."""
-        self._creating: dict[ContainerId, str] = {}
-        """And how they ended meanwhile, for people."""
-        self._ending: dict[ContainerId, asyncio.Task[None]] = {}
+        self._burials = Burials(self._engine, cluster)
         self._tasks: set[asyncio.Task[object]] = set()
 
     async def __aenter__(self) -> Self:
@@ -95,7 +84,7 @@ class DockerDriver:
         try:
             await self._engine.open()
             self._engine_id = (await self._engine.call("GET", "/info"))["ID"]
-            await self._make_tomb_image()
+            await self._burials.open()
             following: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._own(self._follow_for_ever(following))
             await following
@@ -104,24 +93,13 @@ class DockerDriver:
             raise
         self._own(self._reconcile_for_ever())
 
-    async def _make_tomb_image(self) -> None:
-        try:
-            await self._engine.call("GET", f"/images/{TOMB_IMAGE}/json")
-        except EngineError as error:
-            if error.status != 404:
-                raise
-            repository, _, tag = TOMB_IMAGE.partition(":")
-            query = {"fromSrc": "-", "repo": repository, "tag": tag}
-            await self._engine.send(
-                "POST", "/images/create", EMPTY_ARCHIVE, "application/x-tar", START_S, query
-            )
-
     async def close(self) -> None:
         """Lets go of everything. Containers live on."""
-        tasks = [*self._tasks, *self._ending.values()]
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._burials.close()
         await self._engine.close()
 
     def engine(self) -> str:
@@ -140,16 +118,16 @@ class DockerDriver:
         if spec.label.cluster != self._cluster:
             raise DriverError(f"this driver is for the cluster {self._cluster!r}")
         container = spec.label.id
-        if container in self._creating:
+        if container in self._burials.creating:
             raise DriverError(f"container {container} is being created")
-        self._creating[container] = ""
+        self._burials.creating[container] = ""
         try:
             async with asyncio.timeout(CREATE_S):
                 await self._create(spec)
         except TimeoutError as error:
             raise DriverError(f"container {container} took more than {CREATE_S:g} s") from error
         finally:
-            del self._creating[container]
+            del self._burials.creating[container]
 
     async def _create(self, spec: ContainerSpec) -> None:
         image = self._options.images.get(spec.kind)
@@ -172,7 +150,7 @@ class DockerDriver:
             if error.status != 409:
                 raise
             engine_id = await self._adopt(spec)
-        self._seen.add(spec.label.id)
+        self._burials.seen.add(spec.label.id)
         await self._start(engine_id)
         await self._until_it_accepts(spec, engine_id)
 
@@ -191,7 +169,7 @@ class DockerDriver:
 
     async def _adopt(self, spec: ContainerSpec) -> str:
         """The engine's id of what has this name; DriverError if it is not to be used."""
-        found = await self._inspect(spec.label.id)
+        found = await self._burials.inspect(spec.label.id)
         if found is None or found.state in (State.TOMB, State.EXITED):
             raise DriverError(f"container {spec.label.id} has ended")
         if found.label.cluster != self._cluster or found.address != spec.address:
@@ -205,7 +183,7 @@ class DockerDriver:
         except EngineError:
             self.network.doubt()
             with contextlib.suppress(DriverError):
-                await self._remove(engine_id)
+                await self._burials.remove(engine_id)
             raise
 
     async def _until_it_accepts(self, spec: ContainerSpec, engine_id: str) -> None:
@@ -219,11 +197,11 @@ class DockerDriver:
                 return
             attempts += 1
             if attempts % 10 == 0:
-                found = await self._inspect(spec.label.id)
+                found = await self._burials.inspect(spec.label.id)
                 if found is None or found.engine_id != engine_id or found.state != State.RUNNING:
                     # Whoever noticed first has removed it.
-                    await self._bury(spec.label.id, kill=False)
-                    ending = self._creating[spec.label.id] or "it was removed"
+                    await self._burials.bury(spec.label.id, kill=False)
+                    ending = self._burials.creating[spec.label.id] or "it was removed"
                     raise DriverError(f"container {spec.label.id} has ended: {ending}")
             await asyncio.sleep(0.01)
 
@@ -231,7 +209,7 @@ class DockerDriver:
         self, container: ContainerId, value: dict[str, object], timeout: timedelta
     ) -> None:
         """`POST /init` to the address that the container's label tells."""
-        found = await self._inspect(container)
+        found = await self._burials.inspect(container)
         if found is None or found.state != State.RUNNING:
             raise DriverError(f"container {container} has ended")
         await post_init(found.address, value, timeout)
@@ -241,137 +219,33 @@ class DockerDriver:
     async def destroy(self, container: ContainerId) -> None:
         """Begins to end the container; a name that never was one is used up."""
         name_of(self._cluster, container)
-        self._end(container, kill=True)
-
-    def _end(self, container: ContainerId, *, kill: bool) -> None:
-        if container not in self._ending:
-            task = asyncio.create_task(self._bury_at_last(container, kill=kill))
-            self._ending[container] = task
-            task.add_done_callback(lambda _: self._ending.pop(container, None))
-        elif kill:
-            # It is being looked at, without force: what is running then is killed next.
-            self._ending[container].add_done_callback(
-                lambda task: None if task.cancelled() else self._end(container, kill=True)
-            )
-
-    async def _bury_at_last(self, container: ContainerId, *, kill: bool) -> None:
-        while True:
-            try:
-                if await self._bury(container, kill=kill) and kill:
-                    self._ends.tell(container)
-            except DriverError as error:
-                logger.warning("container %s cannot be ended yet: %s", container, error)
-                await asyncio.sleep(RETRY_S)
-            else:
-                return
-
-    async def _bury(self, container: ContainerId, *, kill: bool) -> bool:
-        """Brings a container that has exited to its proved end; with `kill` any. Whether it has
-        ended."""
-        while True:
-            found = await self._inspect(container)
-            if found is None:
-                if await self._entomb(container):
-                    break
-                continue
-            if found.state is State.TOMB:
-                break
-            if found.state is State.EXITED:
-                ending = await self._ending_of(found)
-                logger.info("container %s has ended: %s", container, ending)
-                if container in self._creating:
-                    self._creating[container] = ending
-                await self._remove(found.engine_id)
-            elif not kill:
-                return False
-            elif found.state is State.CREATED:
-                await self._remove(found.engine_id)
-            else:
-                await self._kill(found.engine_id)
-        if container in self._seen:
-            self._seen.discard(container)
-            self._ends.tell(container)
-        return True
-
-    async def _ending_of(self, found: Found) -> str:
-        """How it ended, and what it said last: both are gone with it."""
-        with contextlib.suppress(EngineError):
-            if said := (await self._engine.log(found.engine_id, LAST_LINES)).strip():
-                return f"{found.ending}; the end of its log:\n{said}"
-        return found.ending
-
-    async def _entomb(self, container: ContainerId) -> bool:
-        """Takes the name for good; False if somebody else has it."""
-        body = containers.tomb(self._cluster, container, TOMB_IMAGE)
-        name = name_of(self._cluster, container)
-        try:
-            await self._engine.call(
-                "POST", "/containers/create", body, timeout_s=START_S, name=name
-            )
-        except EngineError as error:
-            if error.status != 409:
-                raise
-            await asyncio.sleep(BUSY_S)
-            return False
-        return True
-
-    async def _kill(self, engine_id: str) -> None:
-        """Kills it and waits; whether it helped is asked anew."""
-        try:
-            await self._engine.call("POST", f"/containers/{engine_id}/kill", signal="KILL")
-            await self._engine.call(
-                "POST",
-                f"/containers/{engine_id}/wait",
-                timeout_s=EXIT_S,
-                condition="not-running",
-            )
-        except EngineError as error:
-            if error.status not in (404, 409):
-                raise
-            await asyncio.sleep(BUSY_S)
-
-    async def _remove(self, engine_id: str) -> None:
-        """Removes it unless it runs; whether it helped is asked anew."""
-        try:
-            await self._engine.call(
-                "DELETE", f"/containers/{engine_id}", timeout_s=START_S, v="true"
-            )
-        except EngineError as error:
-            if error.status not in (404, 409):
-                raise
-            await asyncio.sleep(BUSY_S)
+        self._burials.begin(container, kill=True)
 
     async def has_ended(self, container: ContainerId) -> bool:
         """Whether nothing of it is left. A name that was never used is used up by asking, unless
         this driver is just creating it."""
-        if container in self._creating:
+        if container in self._burials.creating:
             return False
-        return await self._bury(container, kill=False)
+        return await self._burials.bury(container, kill=False)
 
     # Seeing.
 
     async def list(self) -> builtins.list[ContainerFound]:
         """What carries this cluster's label, and has not ended."""
-        return [
-            ContainerFound(each.label, each.state is State.RUNNING, each.address)
-            for each in await self._listing()
-            if each.state in (State.CREATED, State.RUNNING)
-        ]
+        found = []
+        for each in await self._listing():
+            if each.state in (State.CREATED, State.RUNNING):
+                try:
+                    label = each.label
+                except DriverError as error:
+                    logger.error("%s", error)
+                    continue
+                found.append(ContainerFound(label, each.state is State.RUNNING, each.address))
+        return found
 
     def ends(self) -> AsyncIterator[ContainerId]:
         """Ends as they are proved, each at least once. For one reader."""
-        return self._ends.read()
-
-    async def _inspect(self, container: ContainerId) -> Found | None:
-        name = name_of(self._cluster, container)
-        try:
-            return containers.of_inspection(
-                await self._engine.call("GET", f"/containers/{name}/json")
-            )
-        except EngineError as error:
-            if error.status != 404:
-                raise
-            return None
+        return self._burials.ends.read()
 
     async def _listing(self) -> builtins.list[Found]:
         """The newest first."""
@@ -394,9 +268,9 @@ class DockerDriver:
                     if not following.done():
                         following.set_result(None)
                     async for event in events:
-                        labels = event["Actor"]["Attributes"]
+                        labels = event.get("Actor", {}).get("Attributes") or {}
                         if ID in labels and TOMB not in labels:
-                            self._end(ContainerId(labels[ID]), kill=False)
+                            self._burials.begin(ContainerId(labels[ID]), kill=False)
             except DriverError as error:
                 if not following.done():
                     following.set_exception(error)
@@ -413,22 +287,22 @@ class DockerDriver:
                 logger.warning("the engine does not tell its containers: %s", error)
 
     async def _reconcile(self) -> None:
-        found = await self._listing()
+        found = [each for each in await self._listing() if each.id]
         running = {each.id for each in found if each.state is State.RUNNING}
         exited = {each.id for each in found if each.state is State.EXITED}
-        self._seen |= running
-        for container in exited | (self._seen - running - self._creating.keys()):
-            self._end(container, kill=False)
+        self._burials.seen |= running
+        for container in exited | (self._burials.seen - running - self._burials.creating.keys()):
+            self._burials.begin(container, kill=False)
         tombs = [each for each in found if each.state is State.TOMB]
         for each in tombs[TOMBS_MAX:]:
-            await self._remove(each.engine_id)
+            await self._burials.remove(each.engine_id)
 
     async def dissolve(self) -> None:
         """Removes the tombs and the network, for a cluster whose Managers and Routers are gone for
         good. DriverError while a container is left."""
         for each in await self._listing():
             if each.state is State.TOMB:
-                await self._remove(each.engine_id)
+                await self._burials.remove(each.engine_id)
         await self.network.remove()
 
     def _own(self, work: Coroutine[object, object, object]) -> None:

@@ -1,0 +1,110 @@
+"""A whole cluster whose containers are Docker's."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from slotway.aio import Client
+from slotway.errors import SlotwayError
+
+pytestmark = pytest.mark.docker
+WAIT_S = 60.0
+WITNESS = b"""
+import asyncio, os
+running = most = 0
+async def main(args):
+    global running, most
+    running += 1
+    most = max(most, running)
+    await asyncio.sleep(args["sleep_s"])
+    running -= 1
+    return {"container": os.environ["SLOTWAY_CONTAINER"], "most": most}
+"""
+
+
+def docker(*arguments: str) -> list[str]:
+    """What the command line tool prints, line by line."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=WAIT_S)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("\n")[:-1]
+
+
+class Dev:
+    """`slotway dev` in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> str:
+        """Gives the first Router's address."""
+        command = ["dev", "--routers", "2", "--driver", "docker", "--data-dir", str(self.folder)]
+        self.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "slotway.cli", *command), stdout=asyncio.subprocess.PIPE
+        )
+        assert self.process.stdout is not None
+        async with asyncio.timeout(WAIT_S):
+            while line := await self.process.stdout.readline():
+                if line.startswith(b"ready"):
+                    break
+        return (self.folder / "endpoint").read_text().strip()
+
+    async def stop(self) -> None:
+        """As Ctrl-C does."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.terminate()
+        await asyncio.wait_for(self.process.communicate(), WAIT_S)
+
+
+@pytest.fixture
+async def dev(tmp_path: Path) -> AsyncIterator[Dev]:
+    dev = Dev(tmp_path / "dev")
+    yield dev
+    if dev.process is not None:
+        await dev.stop()
+
+
+def ours() -> list[str]:
+    """The addresses of all containers of `slotway dev`, and the names of its networks."""
+    there = docker("ps", "-a", "--filter", "name=slotway.dev-", "--format", "{{.Names}}")
+    return there + docker("network", "ls", "--filter", "name=slotway.dev-", "--format", "{{.Name}}")
+
+
+async def test_a_cluster_keeps_to_c_and_to_its_addresses(dev: Dev) -> None:
+    before = ours()
+    addresses = []
+    for _ in range(2):
+        async with Client(await dev.start()) as client:
+            await client.put_action("demo/witness", WITNESS, concurrency=3)
+            answers = await asyncio.gather(
+                *(client.invoke("demo/witness", {"sleep_s": 3}, timeout=WAIT_S) for _ in range(6))
+            )
+            assert max(answer.result["most"] for answer in answers) == 3
+            containers = {str(answer.result["container"]) for answer in answers}
+            records = [one.record for one in (await client.cluster()).containers]
+            assert containers == {record.id for record in records}
+            assert len(records) == 2
+            addresses += [record.address for record in records]
+        await dev.stop()
+        assert ours() == before, "it leaves no container, no tomb and no network"
+    assert len(set(addresses)) == 4, "the second run goes on counting"
+
+
+async def test_the_waiting_request_gets_the_reason(
+    dev: Dev, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = "python:3=slotway/none:1"
+    monkeypatch.setenv("SLOTWAY_MANAGER_DOCKER_IMAGES", images)
+    async with Client(await dev.start()) as client:
+        await client.put_action("demo/witness", WITNESS)
+        with pytest.raises(
+            SlotwayError, match="no image slotway/none:1: make it with `make image`"
+        ):
+            await client.invoke("demo/witness", {"sleep_s": 0}, timeout=WAIT_S)
