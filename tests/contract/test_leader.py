@@ -8,7 +8,17 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from slotway.etcd import Access, Client, Compare, Delete, OutcomeUnknown, Put, TxnResult
+from slotway.etcd import (
+    Access,
+    Client,
+    Compare,
+    Delete,
+    EtcdUnavailable,
+    KeyValue,
+    OutcomeUnknown,
+    Put,
+    TxnResult,
+)
 from slotway.etcd.server import EtcdServer, free_port
 from slotway.manager.leader import Leadership, Reign
 from slotway.manager.ledger import LedgerRefusedError
@@ -190,6 +200,25 @@ async def test_a_take_that_was_not_answered_is_settled(
             assert reign.term[1] == lost[0].revision
     async with leadership.reign() as again:
         assert again.term > reign.term
+
+
+async def test_a_key_that_was_handed_over_is_led_though_etcd_falters(
+    etcd: Client, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = etcd.get
+    reads = itertools.count(1)
+
+    async def faltering(key: str) -> tuple[KeyValue | None, int]:
+        if key == keys.ledger and next(reads) == 3:  # before, it was begun and read
+            raise EtcdUnavailable("etcd is away for a moment")
+        return await real(key)
+
+    monkeypatch.setattr(etcd, "get", faltering)
+    record = LeaderRecord(id="heir", address="127.0.0.1:1", incarnation="heir")
+    result = await etcd.txn(success=[Put(keys.leader, encode(record))])
+    async with asyncio.timeout(10), Leadership(etcd, keys, record, 2).reign() as reign:
+        assert reign.term == (1, result.revision)
+    assert next(reads) > 4
 
 
 async def test_another_etcd_is_not_led(etcd: Client, keys: Keys) -> None:

@@ -31,7 +31,7 @@ from slotway.etcd.patience import LATER, Patience
 from slotway.manager.ledger import LedgerSeen, read_ledger
 from slotway.manager.replica import Replica
 from slotway.manager.standby import Standby
-from slotway.manager.succession import Lead, Take
+from slotway.manager.succession import Lead
 from slotway.records import Keys, decode, encode
 from slotway.v1.ledger_pb2 import LeaderRecord
 from slotway.v1.standby_pb2 import FollowRequest
@@ -139,23 +139,23 @@ class Leadership:
         the ledger was changed."""
         patience = Patience("to take the leader key")
         while True:
-            match await self.standby.turn_comes(copying, lease):
-                case None:
-                    return 0
-                case Lead(revision):
-                    return revision if await self._same_ledger(ledger_revision) else 0
-                case Take(seen):
-                    log.info("taking the leader key", why=self.standby.succession.why)
-                    try:
-                        revision = await self._take(seen, ledger_revision, lease)
-                        if revision or not await self._same_ledger(ledger_revision):
-                            return revision
-                    except LeaseGone:
-                        return 0
-                    except LATER as exc:
-                        # A lost put may be applied yet: what is on the key tells.
-                        await patience.wait(exc)
-                    self.standby.failed()
+            command = await self.standby.turn_comes(copying, lease)
+            if command is None:
+                return 0
+            log.info("the leader key's turn", why=self.standby.succession.why)
+            try:
+                if isinstance(command, Lead):
+                    same = await self._same_ledger(ledger_revision)
+                    return command.revision if same else 0
+                won = await self._take(command.revision, ledger_revision, lease)
+                if won or not await self._same_ledger(ledger_revision):
+                    return won
+            except LeaseGone:
+                return 0
+            except LATER as exc:
+                # A lost put may be applied yet: what is on the key tells.
+                await patience.wait(exc)
+            self.standby.failed()
 
     async def _same_ledger(self, revision: int) -> bool:
         """Whether the ledger's own record is still the one that was read."""
