@@ -107,9 +107,11 @@ class Leadership:
                 reign.lost.set()
                 watching.cancel()
                 checking.cancel()
-                await asyncio.wait({watching, checking})
-                if not lost:
-                    await self._resign(reign.term)
+                try:
+                    if not lost:
+                        await self._resign(reign.term)
+                finally:
+                    await asyncio.wait({watching, checking})
 
     @asynccontextmanager
     async def _won(self) -> AsyncIterator[Reign]:
