@@ -41,23 +41,32 @@ impl Ids {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         let high = self.last_ms << 16 | 0x7000 | u64::from(self.count);
         let low = (z ^ (z >> 31)) >> 2 | 1 << 63;
-        text(u128::from(high) << 64 | u128::from(low))
+        text(high, low)
     }
 }
 
-fn text(id: u128) -> Id {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
+fn text(high: u64, low: u64) -> Id {
+    let (a, b) = (hex(high >> 32), hex(high & 0xffff_ffff));
+    let (c, d) = (hex(low >> 32), hex(low & 0xffff_ffff));
     let mut out = [b'-'; 36];
-    let mut at = 0;
-    for (i, byte) in id.to_be_bytes().into_iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            at += 1;
-        }
-        out[at] = HEX[usize::from(byte >> 4)];
-        out[at + 1] = HEX[usize::from(byte & 15)];
-        at += 2;
-    }
+    out[..8].copy_from_slice(&a);
+    out[9..13].copy_from_slice(&b[..4]);
+    out[14..18].copy_from_slice(&b[4..]);
+    out[19..23].copy_from_slice(&c[..4]);
+    out[24..28].copy_from_slice(&c[4..]);
+    out[28..].copy_from_slice(&d);
     out
+}
+
+/// The eight digits of a number of 32 bits, made at once: one byte of a word for each.
+fn hex(number: u64) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let halves = (number << 16 | number) & 0x0000_ffff_0000_ffff;
+    let bytes = (halves << 8 | halves) & 0x00ff_00ff_00ff_00ff;
+    let digits = (bytes << 4 | bytes) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = ((digits + ONES * 6) >> 4) & ONES;
+    let gap = u64::from(b'a' - b'0' - 10);
+    (digits + ONES * u64::from(b'0') + letters * gap).to_be_bytes()
 }
 
 /// Milliseconds since 1970.
@@ -72,6 +81,12 @@ pub(crate) fn epoch_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_has_the_digits_and_the_dashes() {
+        let id = text(0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210);
+        assert_eq!(&id, b"01234567-89ab-cdef-fedc-ba9876543210");
+    }
 
     #[test]
     fn ids_are_version_7_and_sort_by_the_order_they_were_made_in() {

@@ -57,20 +57,35 @@ impl Asked {
     }
 }
 
+/// What a byte may be in a part of an action's name: its beginning (and any other place), or any place but that.
+const BEGINS: u8 = 2;
+const FOLLOWS: u8 = 1;
+
+static BYTES: [u8; 256] = {
+    let mut bytes = [0; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        bytes[byte as usize] = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' => BEGINS,
+            b'.' | b'@' | b'-' => FOLLOWS,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    bytes
+};
+
 /// "namespace/name", each part of the pattern `[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}`.
 pub(crate) fn check_action(name: &[u8]) -> Result<&str, Failure> {
     let is_part = |part: &[u8]| {
-        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let kind = |byte: &u8| BYTES[usize::from(*byte)];
         (1..=64).contains(&part.len())
-            && is_word(part[0])
-            && part
-                .iter()
-                .all(|byte| is_word(*byte) || b".@-".contains(byte))
+            && kind(&part[0]) == BEGINS
+            && part.iter().all(|byte| kind(byte) != 0)
     };
-    let mut parts = name.split(|byte| *byte == b'/');
-    if let (Some(namespace), Some(action), None) = (parts.next(), parts.next(), parts.next())
-        && is_part(namespace)
-        && is_part(action)
+    if let Some(slash) = name.iter().position(|byte| *byte == b'/')
+        && is_part(&name[..slash])
+        && is_part(&name[slash + 1..])
         && let Ok(name) = std::str::from_utf8(name)
     {
         return Ok(name);
@@ -82,4 +97,27 @@ pub(crate) fn check_action(name: &[u8]) -> Result<&str, Failure> {
 #[cold]
 pub(crate) fn deadline_passed(when: &str) -> Failure {
     Failure::new(Reason::Deadline, format!("the deadline passed {when}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_action;
+
+    #[test]
+    fn names_of_actions() {
+        let long = "a".repeat(64);
+        for right in ["a/b", "_/9", "ns-1/a.b@c_D", &format!("{long}/{long}")] {
+            assert_eq!(check_action(right.as_bytes()).unwrap(), right);
+        }
+        let wrong = [
+            "", "a", "/", "a/", "/b", "a/b/c", "-a/b", "a/.b", "a/b c", "a/\u{e9}", "a/b\0",
+        ];
+        for wrong in wrong
+            .map(str::to_owned)
+            .into_iter()
+            .chain([format!("{long}a/b")])
+        {
+            assert!(check_action(wrong.as_bytes()).is_err(), "{wrong:?}");
+        }
+    }
 }

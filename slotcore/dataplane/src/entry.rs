@@ -16,7 +16,7 @@ pub(crate) struct Entry {
     pub(crate) key: Key,
     pub(crate) target: Arc<Target>,
     /// By slot index, while the slot idles.
-    connections: Vec<Option<(Connection, Instant)>>,
+    connections: Vec<Option<Connection>>,
     /// Rounds of refused connections in a row, and when the last one is over.
     refusals: u32,
     refused_until_ms: u64,
@@ -48,7 +48,7 @@ impl Entry {
             .connections
             .get_mut(slot.index() as usize)
             .and_then(Option::take);
-        kept.map_or_else(|| self.connect(), |(connection, _)| connection)
+        kept.unwrap_or_else(|| self.connect())
     }
 
     /// A request has ended: keeps its connection, if it is open.
@@ -59,14 +59,17 @@ impl Entry {
             if self.connections.len() <= index {
                 self.connections.resize_with(index + 1, || None);
             }
-            self.connections[index] = Some((connection, Instant::now()));
+            self.connections[index] = Some(connection);
         }
     }
 
     /// Closes what idled since `before`.
     pub(crate) fn close_idle(&mut self, before: Instant) {
         for kept in &mut self.connections {
-            if kept.as_ref().is_some_and(|(_, since)| *since <= before) {
+            if kept
+                .as_ref()
+                .is_some_and(|connection| connection.answered() <= before)
+            {
                 *kept = None;
             }
         }

@@ -73,22 +73,26 @@ async fn serve(
     }
     let request = InvokeRequest::decode(&message[message::PREFIX_BYTES..])
         .map_err(|_| Failure::field("request", "the message is not an InvokeRequest"))?;
+    let arrived_ms = activation::epoch_ms();
     let mut call = Call {
         shared,
         action: check_action(request.action)?,
         deadline,
         arrived,
+        arrived_ms,
         alarm: pin!(sleep_until((arrived + NEVER).into())),
-        splice: Splice::new(request.payload, request.activation_id, || shared.make_id())?,
+        splice: Splice::new(request.payload, request.activation_id, || {
+            shared.make_id(arrived_ms)
+        })?,
     };
     loop {
-        let (given, waited) = match shared.acquire(call.action, is_forwarded) {
-            Acquired::Given(given) => (given, Duration::ZERO),
+        let (given, has_waited) = match shared.acquire(call.action, is_forwarded) {
+            Acquired::Given(given) => (given, false),
             Acquired::Waits(wait) => {
                 let Some(given) = call.wait(wait, reply).await? else {
                     return Ok(());
                 };
-                (given, arrived.elapsed())
+                (given, true)
             }
             Acquired::Forward(peer) => {
                 // Boxed: a call that is not forwarded need not carry the room for it.
@@ -103,7 +107,7 @@ async fn serve(
             }
             Acquired::Failed(failure) => return Err(failure),
         };
-        if let Some(answer) = call.run(given, waited, reply).await? {
+        if let Some(answer) = call.run(given, has_waited, reply).await? {
             reply.answer(answer).await;
             return Ok(());
         }
@@ -120,6 +124,8 @@ struct Call<'a> {
     action: &'a str,
     deadline: Option<Instant>,
     arrived: Instant,
+    /// The same, since 1970.
+    arrived_ms: u64,
     alarm: Pin<&'a mut Sleep>,
     splice: Splice<'a>,
 }
@@ -164,7 +170,7 @@ impl Call<'_> {
     async fn run(
         &mut self,
         mut given: Given,
-        waited: Duration,
+        has_waited: bool,
         reply: &mut Reply<'_>,
     ) -> Result<Option<Bytes>, Failure> {
         let shared = self.shared;
@@ -176,9 +182,10 @@ impl Call<'_> {
                 .map_or(times_out, |at| at.min(times_out))
                 .into(),
         );
-        let tail = self
-            .splice
-            .tail(activation::epoch_ms() + target.timeout_ms());
+        let since = started - self.arrived;
+        let waited = if has_waited { since } else { Duration::ZERO };
+        let times_out_ms = self.arrived_ms + millis(since + target.timeout);
+        let tail = self.splice.tail(times_out_ms);
         let run = Run {
             pieces: self.splice.pieces(&target.frame, &tail),
         };
@@ -208,9 +215,9 @@ impl Call<'_> {
                 }
             }
         };
-        let run = started.elapsed();
         match outcome {
             Some(Ok(answer)) => {
+                let run = given.connection.answered() - started;
                 let message = self.encode(&answer, waited, run, &target.id);
                 drop(answer);
                 shared.release(given, run);
@@ -222,7 +229,7 @@ impl Call<'_> {
             }
             Some(Err(error)) => {
                 if error.is_over() {
-                    shared.release(given, run);
+                    shared.release(given, started.elapsed());
                 } else {
                     shared.strand(given, is_overrun);
                 }
@@ -287,6 +294,10 @@ impl Call<'_> {
             () = reply.left() => Ok(Some(())),
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cold]

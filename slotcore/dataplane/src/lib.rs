@@ -10,6 +10,7 @@ mod asked;
 pub mod container;
 mod counters;
 mod deadline;
+mod decimal;
 mod entry;
 mod failure;
 mod front;

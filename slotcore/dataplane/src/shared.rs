@@ -100,9 +100,10 @@ impl Shared {
         self.is_stopping.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn make_id(&self) -> activation::Id {
+    /// An activation's id, for this time in milliseconds since 1970.
+    pub(crate) fn make_id(&self, now_ms: u64) -> activation::Id {
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        ids.next(activation::epoch_ms())
+        ids.next(now_ms)
     }
 
     pub(crate) fn acquire(&self, action: &str, is_forwarded: bool) -> Acquired {

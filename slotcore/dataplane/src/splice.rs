@@ -2,9 +2,8 @@
 //!
 //! `{"value":{` parameters, members `},"namespace":…,"action_name":…,"activation_id":` id, deadline `}`
 
-use std::io::Write;
-
 use crate::activation;
+use crate::decimal::Decimal;
 use crate::failure::{Failure, Reason};
 use crate::json;
 
@@ -107,11 +106,17 @@ impl<'a> Splice<'a> {
             bytes: [0; TAIL_BYTES_MAX],
             used: 0,
         };
-        let mut rest = &mut tail.bytes[..];
-        rest.write_all(&self.id[..self.id_bytes])
-            .and_then(|()| write!(rest, r#"","deadline":"{deadline_ms}"}}"#))
-            .expect("there is room for the longest id");
-        tail.used = TAIL_BYTES_MAX - rest.len();
+        let deadline = Decimal::new(deadline_ms);
+        for part in [
+            &self.id[..self.id_bytes],
+            br#"","deadline":""#,
+            deadline.as_slice(),
+            br#""}"#,
+        ] {
+            let end = tail.used + part.len();
+            tail.bytes[tail.used..end].copy_from_slice(part);
+            tail.used = end;
+        }
         tail
     }
 

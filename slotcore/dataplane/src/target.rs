@@ -39,10 +39,6 @@ impl Target {
         }
     }
 
-    pub(crate) fn timeout_ms(&self) -> u64 {
-        u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX)
-    }
-
     /// The container has ended: ends what waits for `ended`.
     pub(crate) fn end(&self) {
         self.has_ended

@@ -6,11 +6,13 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
+
+use crate::decimal::Decimal;
 
 use super::{
     Address, Answer, Limits, Run, RunError,
@@ -22,8 +24,6 @@ use super::{
 const READ_BYTES: usize = 4096;
 /// A request up to this size is put together first: one buffer costs the kernel less than its pieces.
 const TOGETHER_BYTES_MAX: usize = 16 * 1024;
-/// A connection that rested for less was looked at by the runtime a moment ago.
-const REST: Duration = Duration::from_millis(1);
 /// A read buffer that grew past this is not kept for the next run.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
@@ -55,6 +55,11 @@ impl Connection {
         self.stream.is_some()
     }
 
+    /// When its last answer had come, or when it was made.
+    pub fn answered(&self) -> Instant {
+        self.answered
+    }
+
     /// How often it was opened.
     pub fn opened(&self) -> u64 {
         self.opened
@@ -74,16 +79,24 @@ impl Connection {
     /// reached the container is then not known.
     pub async fn run(&mut self, run: Run<'_>, limits: &Limits) -> Result<Answer, RunError> {
         let length: usize = run.pieces.iter().map(|piece| piece.len()).sum();
-        let end = HeadEnd::new(length);
+        let digits = Decimal::new(length as u64);
         let [a, b, c, d] = run.pieces;
-        let output = [&self.address.head, end.as_slice(), a, b, c, d];
+        let output = [
+            &self.address.head,
+            digits.as_slice(),
+            b"\r\n\r\n",
+            a,
+            b,
+            c,
+            d,
+        ];
 
         // Both stay in this future while the run is under way, so that dropping it closes the connection.
         let mut input = std::mem::take(&mut self.input);
         let mut kept = self
             .stream
             .take()
-            .filter(|kept| kept.is_quiet(self.answered.elapsed() < REST));
+            .filter(|kept| kept.is_quiet(self.answered));
         loop {
             let is_reused = kept.is_some();
             let mut stream = match kept.take() {
@@ -106,9 +119,9 @@ impl Connection {
                 Err(RunError::Refused(_)) if is_reused => {}
                 Err(error) => return Err(error),
                 Ok(answer) => {
+                    self.answered = Instant::now();
                     if exchange.is_reusable() && input.is_empty() {
                         self.stream = Some(stream);
-                        self.answered = Instant::now();
                         if input.capacity() + answer.body.len() <= KEPT_BYTES_MAX {
                             self.input = input;
                         }
@@ -122,7 +135,7 @@ impl Connection {
 
 /// One run under way.
 struct Exchange<'a> {
-    output: &'a [&'a [u8]; 6],
+    output: &'a [&'a [u8]; 7],
     written: usize,
     /// Why writing ended early; the answer may have come all the same.
     broken: Option<io::Error>,
@@ -131,7 +144,7 @@ struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    fn new(output: &'a [&'a [u8]; 6], limit_bytes: usize) -> Self {
+    fn new(output: &'a [&'a [u8]; 7], limit_bytes: usize) -> Self {
         Self {
             output,
             written: 0,
@@ -198,7 +211,7 @@ impl<'a> Exchange<'a> {
             self.written = ready!(outcome)?;
         }
         loop {
-            let mut slices = [IoSlice::new(&[]); 6];
+            let mut slices = [IoSlice::new(&[]); 7];
             let mut count = 0;
             let mut skip = self.written;
             for piece in self.output {
@@ -217,44 +230,6 @@ impl<'a> Exchange<'a> {
                 Ok(length) => self.written += length,
                 Err(error) => return Poll::Ready(Err(error)),
             }
-        }
-    }
-}
-
-/// The value of `content-length` and the end of the head, at the end of an array.
-struct HeadEnd {
-    bytes: [u8; 24],
-    start: usize,
-}
-
-impl HeadEnd {
-    fn new(mut length: usize) -> Self {
-        let mut bytes = *b"00000000000000000000\r\n\r\n";
-        let mut start = 20;
-        while length > 0 || start == 20 {
-            start -= 1;
-            bytes[start] = b"0123456789"[length % 10];
-            length /= 10;
-        }
-        Self { bytes, start }
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        &self.bytes[self.start..]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::HeadEnd;
-
-    #[test]
-    fn the_head_ends_with_the_length() {
-        for length in [0, 7, 10, 1_048_576, usize::MAX] {
-            assert_eq!(
-                HeadEnd::new(length).as_slice(),
-                format!("{length}\r\n\r\n").as_bytes()
-            );
         }
     }
 }

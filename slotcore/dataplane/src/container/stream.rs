@@ -5,6 +5,7 @@ use std::{
     mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use socket2::SockRef;
@@ -14,6 +15,9 @@ use tokio::{
 };
 
 use super::address::{Address, Place};
+
+/// A connection that rested for less was looked at by the runtime a moment ago.
+const REST: Duration = Duration::from_millis(1);
 
 /// A connected socket. It has no buffer: what was written has gone to the kernel.
 #[derive(Debug)]
@@ -36,17 +40,17 @@ impl Stream {
 
     /// Whether the other side has neither closed nor sent anything, so that a run may be written.
     ///
-    /// Asks the kernel itself: an end that came before this call is always seen. `is_known`: believes the runtime, which
-    /// learns of an end at its next turn, and saves a system call. For a Unix socket the runtime is always believed: where its
-    /// other end is closed, the kernel takes nothing of what is written, and says so.
-    pub(super) fn is_quiet(&self, is_known: bool) -> bool {
+    /// Asks the kernel itself: an end that came before this call is always seen. Where the last answer came a moment ago, it
+    /// believes the runtime, which learns of an end at its next turn, and saves a system call. For a Unix socket the runtime
+    /// is always believed: where its other end is closed, the kernel takes nothing of what is written, and says so.
+    pub(super) fn is_quiet(&self, answered: Instant) -> bool {
         fn peek(socket: &SockRef<'_>) -> io::Result<usize> {
             socket.peek(&mut [MaybeUninit::uninit()])
         }
         let readable = Interest::READABLE;
         let peeked = match self {
             Self::Unix(stream) => stream.try_io(readable, || peek(&SockRef::from(stream))),
-            Self::Tcp(stream) if is_known => {
+            Self::Tcp(stream) if answered.elapsed() < REST => {
                 stream.try_io(readable, || peek(&SockRef::from(stream)))
             }
             Self::Tcp(stream) => peek(&SockRef::from(stream)),
