@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from slotway.aio import Client
+from slotway.rundir import run_dir
 
 SOURCE = b"""
 import os, time
@@ -148,9 +149,12 @@ async def test_a_cluster_starts_serves_stops_and_comes_back(long_folder: Path) -
             assert (await client.invoke("default/pid", timeout=60)).result["pid"] > 0
         code, output = await dev.command("cluster", "status")
         assert (code, output.count(" live ")) == (0, 2), output
+        sockets = run_dir(dev.data_dir / "manager")
+        assert any(sockets.iterdir())
         assert await dev.end() == 0, dev.text()
         assert dev.left() == []
         assert not dev.endpoint.exists()
+        assert not sockets.exists()
         code, output = await dev.command("cluster", "status")
         assert code != 0
         assert "slotway dev" in output

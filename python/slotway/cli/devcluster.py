@@ -23,7 +23,6 @@ from slotway.cli.child import Child
 from slotway.cli.devfile import DevFile
 from slotway.drivers import open_driver
 from slotway.drivers.base import Driver
-from slotway.drivers.docker import DockerDriver
 from slotway.errors import SlotwayError
 from slotway.etcd import Access, Client, EtcdUnavailable
 from slotway.etcd.patience import Patience
@@ -246,17 +245,20 @@ class DevCluster:
         if self.options.keep or self.options.driver == "fake" or not self._manager_dir.exists():
             return
         options, folder = self.options, self._manager_dir
-        driver = open_driver(
-            options.driver, options.cluster, folder, run_dir(folder), options.docker
-        )
+        sockets = run_dir(folder)
+        driver = open_driver(options.driver, options.cluster, folder, sockets, options.docker)
         left = await end_containers(driver)
         if left:
             self._say(f"{left} containers could not be ended; they are in {folder}")
+        with contextlib.suppress(OSError):  # what is in it is needed
+            sockets.rmdir()
 
 
 async def end_containers(driver: Driver) -> int:
     """Ends all containers of the driver's cluster, and what only they needed; returns how many are
     left."""
+    from slotway.drivers.docker import DockerDriver  # slow to import: not at the start
+
     try:
         await driver.start()
         left = {one.label.id for one in await driver.list()}

@@ -120,12 +120,10 @@ def _run(settings: ManagerConfig) -> None:
 
     from slotway.descriptors import raise_limit
     from slotway.manager.server import serve
-    from slotway.rundir import make_folder, run_dir
+    from slotway.rundir import make_folder
     from slotway.signals import until_signalled
 
     make_folder(settings.data_dir, "data_dir")
-    if settings.run_dir is None:
-        settings = settings.model_copy(update={"run_dir": run_dir(settings.data_dir)})
     wanted = DESCRIPTORS_OWN + DESCRIPTORS_PER_CONTAINER * settings.containers_max
     raise_limit(wanted, f"{DESCRIPTORS_PER_CONTAINER} for each of {settings.containers_max}")
     asyncio.run(until_signalled(serve(settings)))

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import os
 import secrets
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
-from pathlib import Path
 
 import grpc.aio
 import structlog
@@ -43,6 +39,7 @@ from slotway.manager.standby import Standby
 from slotway.manager.starts import Starts
 from slotway.members import register
 from slotway.records import Keys
+from slotway.rundir import run_dir
 from slotway.v1 import (
     action_pb2,
     action_pb2_grpc,
@@ -364,25 +361,7 @@ async def serve(
 
 def driver_of(config: ManagerConfig) -> Driver:
     """The configured driver."""
-    socket_dir = config.run_dir or _run_dir(config.data_dir)
+    socket_dir = config.run_dir or run_dir(config.data_dir)
     return open_driver(
         config.driver, config.cluster, config.data_dir, socket_dir, config.docker_options()
     )
-
-
-def _run_dir(data_dir: Path) -> Path:
-    """A short path of this user's own for the sockets of the containers below `data_dir`."""
-    name = hashlib.sha256(os.fsencode(data_dir.absolute())).hexdigest()[:12]
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    home = Path(runtime) / "slotway" if runtime else _own_temporary()
-    return home / name
-
-
-def _own_temporary() -> Path:
-    """A folder for this user in the one for everybody; OSError if it is somebody else's."""
-    folder = Path(tempfile.gettempdir()) / f"slotway-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o077 or folder.is_symlink():
-        raise OSError(f"{folder} is not this user's alone: remove it, or set run_dir")
-    return folder
