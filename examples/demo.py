@@ -99,7 +99,7 @@ class Run:
 
 
 @contextlib.asynccontextmanager
-async def cluster(routers: int, data_dir: Path, driver: str) -> AsyncIterator[str]:
+async def cluster(routers: int, data_dir: Path, driver: str = "process") -> AsyncIterator[str]:
     """`slotway dev` with this many Routers; gives the address of one."""
     endpoint, log_path = data_dir / "endpoint", data_dir.parent / "dev.log"
     command = ["dev", "--routers", str(routers), "--data-dir", str(data_dir), "--driver", driver]

@@ -1,5 +1,6 @@
 """The committed generated code is what the .proto files give."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_generated_code_is_fresh(tmp_path: Path) -> None:
+    plugins = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     subprocess.run(
-        [sys.executable, ROOT / "proto" / "generate.py", tmp_path], check=True, capture_output=True
+        [sys.executable, ROOT / "proto" / "generate.py", tmp_path],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PATH": plugins},
     )
     made = {path.relative_to(tmp_path): path for path in tmp_path.rglob("*") if path.is_file()}
     assert len(made) >= 25
