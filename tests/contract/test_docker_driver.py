@@ -169,7 +169,7 @@ async def test_one_that_was_created_only_is_listed_adopted_or_ended(
             await driver.create(docker_world.spec(name))
             found = await engine.call("GET", f"/containers/{docker_world.name(name)}/json")
             body = {**found["Config"], "HostConfig": found["HostConfig"]}
-            endpoints = {found["HostConfig"]["NetworkMode"]: {}}
+            endpoints: dict[str, dict[str, object]] = {found["HostConfig"]["NetworkMode"]: {}}
             address = docker_world.spec(name).address.partition(":")[0]
             for each in endpoints:
                 endpoints[each] = {"IPAMConfig": {"IPv4Address": address}}

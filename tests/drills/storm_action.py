@@ -5,6 +5,7 @@ import asyncio
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
 CONTAINER = f"{os.getpid()}-{uuid.uuid4().hex}"
 running = 0
@@ -20,7 +21,7 @@ def arrive(directory: str) -> None:
         Path(directory, CONTAINER).write_text(str(highest))
 
 
-async def main(args: dict) -> dict:
+async def main(args: dict[str, Any]) -> dict[str, Any]:
     """Misbehaves as it is told."""
     global running
     arrive(args["witness_dir"])
