@@ -74,8 +74,8 @@ proof: | rust-check ## check the accounting's model, and write docs/proof.md ane
 	cargo test -q --locked --profile proof -p slotcore-accounting --features planted --test proof -- --write $(CURDIR)/docs/proof.md
 test: lint rust-test python-test ## everything that must pass, within 15 minutes
 	python examples/demo.py --requests 1000
-demo: setup ## a cluster on this machine, 30,000 requests, and what the action's own code saw
-	python examples/demo.py
+demo: setup ## a cluster on this machine, 30,000 requests, and what the action's own code saw (DRIVER=docker: fewer)
+	python examples/demo.py $(if $(DRIVER),--driver $(DRIVER))
 bench: setup ## measure; writes bench/results (needs haproxy and h2load; QUICK=1: a short run)
 	python bench/run.py $(if $(QUICK),--quick)
 wheel: $(VENV)/.ready | rust-check ## a wheel in dist/
