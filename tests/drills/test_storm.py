@@ -105,7 +105,7 @@ class Storm:
 def runtimes(data_dir: Path) -> list[int]:
     """The containers' runtimes: the children of the supervisors that their lock files name."""
     found: list[int] = []
-    for path in data_dir.rglob("*.lock"):
+    for path in (data_dir / "manager" / "containers").glob("*.lock"):
         with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
             supervisor = json.loads(path.read_text().splitlines()[0])["pid"]
             children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text()
@@ -135,7 +135,7 @@ async def test_storm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             load = [group.create_task(worker()) for _ in range(AT_ONCE)]
             while not all(task.done() for task in load):
                 await asyncio.wait(load, timeout=0.5)
-                if victims := runtimes(tmp_path):
+                if victims := runtimes(tmp_path / "cluster"):
                     with contextlib.suppress(ProcessLookupError):  # it has exited by itself
                         os.kill(rng.choice(victims), signal.SIGKILL)
                         killed += 1
