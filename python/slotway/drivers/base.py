@@ -23,7 +23,6 @@ class DriverError(SlotwayError):
     reason = "CREATE_FAILED"
 
 
-ENDED_LOADING = "the container ended while its code was loaded"
 """What an InitError says if the code ended its own process."""
 
 
@@ -31,6 +30,13 @@ class InitError(SlotwayError):
     """The action's code does not initialise; the message carries the action's own error."""
 
     reason = "INIT_FAILED"
+
+
+class EndedLoadingError(InitError):
+    """The container ended while its code was loaded: by that code, or killed from outside."""
+
+    def __init__(self) -> None:
+        super().__init__("the container ended while its code was loaded")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import aiohttp
 
-from slotway.drivers.base import ENDED_LOADING, DriverError, InitError
+from slotway.drivers.base import DriverError, EndedLoadingError, InitError
 
 ANSWER_BYTES_MAX = 1024 * 1024
 HEADERS = {"content-type": "application/json"}
@@ -44,7 +44,7 @@ async def post_init(address: str, value: dict[str, object], timeout: timedelta) 
     except aiohttp.ClientConnectorError as error:
         raise DriverError(f"the container cannot be reached: {error}") from error
     except (aiohttp.ClientError, OSError) as error:
-        raise InitError(ENDED_LOADING) from error
+        raise EndedLoadingError from error
     if status != 200:
         raise InitError(_message(status, answer))
 

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 from datetime import timedelta
 
+from slotway.drivers.base import EndedLoadingError
 from slotway.errors import SlotwayError
 from slotway.v1 import ledger_pb2
 
@@ -13,6 +14,8 @@ BACK_OFF_S = 0.5
 BACK_OFF_S_MAX = 30.0
 FAILURES_TOLD = 3
 """So many failed creations in a row are told to the waiting requests; a failed init is at once."""
+ENDS_TOLD = 2
+"""A container that ends while it loads may have been killed; with the next one it is the code."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +46,8 @@ class Action:
     def refusal(self, now: float) -> SlotwayError | None:
         """Why waiting requests are to be refused now; None: they may wait."""
         if self.error is None or now >= self.not_before:
+            return None
+        if isinstance(self.error, EndedLoadingError) and self.failures < ENDS_TOLD:
             return None
         if self.error.reason == "INIT_FAILED":
             return self.error

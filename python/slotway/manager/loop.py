@@ -14,7 +14,7 @@ from typing import assert_never
 import structlog
 
 from slotway._slotcore import Ledger, LedgerError
-from slotway.drivers.base import ENDED_LOADING, Driver, DriverError, InitError
+from slotway.drivers.base import Driver, DriverError, EndedLoadingError
 from slotway.errors import SlotwayError
 from slotway.etcd import Client
 from slotway.manager.action import Action
@@ -375,7 +375,7 @@ class Loop:
             action = self.books.actions.get(container.record.action)
             if action is not None and action.record.revision == container.record.revision:
                 loading = container.state == ledger_pb2.CONTAINER_STATE_INITIALISING
-                what = InitError(ENDED_LOADING) if loading else DriverError(ENDED_STARTING)
+                what = EndedLoadingError() if loading else DriverError(ENDED_STARTING)
                 self._failed(action, what)
         log.info("container", id=name, action=container.record.action, state="ended")
         self._messages.ended(name, self.books.end(container))
