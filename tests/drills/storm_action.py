@@ -47,4 +47,4 @@ async def barrier(path: Path, count: int) -> None:
     with path.open("ab", buffering=0) as arrivals:
         arrivals.write(b".")
     while path.stat().st_size < count:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)

@@ -85,6 +85,7 @@ class Storm:
 
     async def full_house(self, barrier: Path) -> None:
         """As many requests as the whole capacity run at once; no container is made for them."""
+        await self.clients[0].invoke(self.name, {"witness_dir": str(self.directory)}, timeout=30)
         before = await self.containers()
         count = sum(before.values())
         arguments = {
