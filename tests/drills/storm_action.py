@@ -1,4 +1,4 @@
-"""The action of the storm. It counts its requests before it does anything else, and writes each
+"""The action of the storm. It counts its requests before it does anything else, and adds each
 new maximum to a file at once, so that the count outlives a `kill -9`."""
 
 import asyncio
@@ -18,7 +18,8 @@ def arrive(directory: str) -> None:
     running += 1
     if running > highest:
         highest = running
-        Path(directory, CONTAINER).write_text(str(highest))
+        with Path(directory, CONTAINER).open("ab", buffering=0) as seen:
+            seen.write(b"%d\n" % highest)
 
 
 async def main(args: dict[str, Any]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Storm:
 
     def highest(self) -> list[int]:
         """The most that each container's code saw."""
-        return [int(path.read_text()) for path in self.directory.iterdir()]
+        return [int(path.read_text().split()[-1]) for path in self.directory.iterdir()]
 
     async def full_house(self, barrier: Path) -> None:
         """As many requests as the whole capacity run at once; no container is made for them."""
