@@ -79,6 +79,20 @@ class Storm:
         ready = [r for r in listed if r.action == self.name and r.state == CONTAINER_STATE_READY]
         return {record.id: record.capacity for record in ready}
 
+    async def missing(self) -> dict[str, str]:
+        """Containers that take requests and have slots which are neither free nor idle."""
+        cluster = await self.clients[0].cluster()
+        idle: Counter[str] = Counter()
+        for router in cluster.routers:
+            for share in (share for demand in router.demand for share in demand.idle):
+                idle[share.container_id] += share.idle
+        found = {}
+        for record in (container.record for container in cluster.containers):
+            free = record.capacity - sum(record.shares.values())
+            if record.action == self.name and free + idle[record.id] < record.capacity:
+                found[record.id] = f"{record}: {idle[record.id]} idle"
+        return found
+
     def highest(self) -> int:
         """The most that any container's code saw at once."""
         texts = [path.read_text() for path in self.directory.iterdir()]
@@ -149,14 +163,16 @@ async def test_storm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                         os.kill(rng.choice(victims), signal.SIGKILL)
                         killed += 1
         print(f"containers killed: {killed}")
-        for storm in storms:
-            await storm.wake()
-        await asyncio.sleep(QUIET_S)  # the promise is about this time
+        for _ in range(2):
+            await asyncio.sleep(QUIET_S)  # the promise is about this time
+            await asyncio.gather(*(storm.wake() for storm in storms))
+        await asyncio.sleep(QUIET_S)
         for storm in storms:
             containers = len(list(storm.directory.iterdir()))
             print(storm.name, dict(storm.outcomes), "containers", containers)
             assert storm.outcomes["ok"] > 0.9 * storm.outcomes.total()
             assert storm.outcomes.keys() <= EXPECTED
+            print("missing", await storm.missing())
             if made := await storm.full_house(tmp_path / f"barrier-{storm.concurrency}"):
                 print(f"made for the full house: {made}; once more")
                 await asyncio.sleep(QUIET_S)
