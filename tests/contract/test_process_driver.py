@@ -18,7 +18,7 @@ import pytest
 
 from slotway.drivers import procfs
 from slotway.drivers.base import ContainerId, DriverError
-from slotway.drivers.lock import Record
+from slotway.drivers.lock import Record, look
 from slotway.drivers.process import ProcessDriver
 
 from .containers import (
@@ -126,6 +126,43 @@ async def test_no_end_while_anything_runs(world: ProcessWorld) -> None:
         os.kill(pid, signal.SIGCONT)
         await told(driver, ONE)
         assert not alive(escaped)
+
+
+SUPERVISOR = """
+import os, signal, sys
+from slotway.drivers import supervisor
+from slotway.drivers.base import ContainerId, Label
+reap, folder, reply = supervisor._reap, sys.argv[1], int(sys.argv[2])
+
+def reap_and_end(runtime):
+    ending = reap(runtime)
+    if not ending:
+        os.kill(runtime, signal.SIGKILL)
+        os.waitid(os.P_PID, runtime, os.WEXITED | os.WNOWAIT)
+    return ending
+
+supervisor._reap = reap_and_end
+supervisor.Log.take = lambda *_: False  # as if the runtime had closed its output before
+label = Label("test", 1, ContainerId("one"), "1.1")
+paths = (f"{folder}/one.{kind}" for kind in ("lock", "sock", "log", "work"))
+supervisor.supervise(supervisor.Order(label, 1, 64, *paths), reply)
+"""
+
+
+def test_an_end_just_after_a_look_for_ends_is_seen(short_path: Path) -> None:
+    """The runtime ends just when its supervisor has looked for ended children and found none."""
+    read, write = os.pipe()
+    command = [sys.executable, "-c", SUPERVISOR, str(short_path), str(write)]
+    with subprocess.Popen(command, pass_fds=[write]) as process:
+        os.close(write)
+        try:
+            assert os.read(read, 100) == b"ready"
+            process.send_signal(signal.SIGCHLD)  # has it look
+            process.wait(20)
+        finally:
+            os.close(read)
+            process.kill()
+    assert look(short_path / "one.lock").ending == "SIGKILL"
 
 
 async def test_a_supervisor_that_does_not_answer_is_killed(

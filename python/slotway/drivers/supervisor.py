@@ -102,10 +102,14 @@ def _run(order: Order, mark: int, reply: int) -> str:
             if heard and not file.take(output):
                 poll.unregister(output)
                 heard = False
-            ending = _reap(runtime)
+            # Signals are taken before children are reaped: the other way round, that of a child
+            # which ends in between would be taken for one that was reaped.
+            signals = b""
             with contextlib.suppress(BlockingIOError):
-                if signal.SIGTERM in os.read(awake, 4096):
-                    ending = "it was destroyed"
+                signals = os.read(awake, 4096)
+            ending = _reap(runtime)
+            if signal.SIGTERM in signals:
+                ending = "it was destroyed"
             if ending:
                 _end_all()
                 file.take(output)
