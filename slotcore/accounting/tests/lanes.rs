@@ -21,6 +21,8 @@ enum Event {
     Acknowledge,
     Aside { nth: usize },
     Restore,
+    Welcome,
+    Report,
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -34,6 +36,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         3 => Just(Event::Acknowledge),
         1 => (0..8usize).prop_map(|nth| Event::Aside { nth }),
         1 => Just(Event::Restore),
+        1 => Just(Event::Welcome),
+        2 => Just(Event::Report),
     ];
     prop::collection::vec(event, 1..200)
 }
@@ -114,6 +118,7 @@ proptest! {
         let mut tickets: Vec<(u32, usize, bool, Ticket)> = Vec::new();
         let (mut waiter, mut counter) = (0, 0);
         let mut ids = [0usize; 4];
+        let mut heard = BTreeMap::new(); // the newest report of each action since the Welcome
         let id = |ids: &[usize; 4], container: usize| -> Name { format!("c{container}.{}", ids[container]).into() };
 
         for event in events {
@@ -245,6 +250,25 @@ proptest! {
                         out.push((container, slot));
                     }
                     naive.aside.clear();
+                }
+                Event::Welcome => {
+                    let term = Term { epoch: 1, revision: 1 };
+                    prop_assert!(table.welcome("m", 1, term).is_some());
+                    heard.clear();
+                }
+                Event::Report => {
+                    heard.extend(table.demand().into_iter().map(|demand| (demand.action.clone(), demand)));
+                    for number in 0..2 {
+                        let demand = heard.get(&*action(number));
+                        let waiting = demand.map_or((0, 0), |demand| (demand.waiting, demand.waiting_async));
+                        let waits = (naive.queue(number, true).len(), naive.queue(number, false).len());
+                        prop_assert_eq!(waiting, waits);
+                        for container in (0..4).filter(|container| container % 2 == number) {
+                            let mut idle = demand.iter().flat_map(|demand| &demand.idle);
+                            let idle = idle.find(|(name, _)| *name == id(&ids, container));
+                            prop_assert_eq!(idle.map_or(0, |(_, idle)| *idle), naive.idle(container));
+                        }
+                    }
                 }
             }
             for container in 0..4 {

@@ -71,12 +71,16 @@ impl<W> SlotTable<W> {
     }
 
     /// Obeys no older term from now on, and tells what is held, for the Hello. None: the Welcome is of a closed stream
-    /// or an older term; say nothing.
+    /// or an older term; say nothing. Who welcomes knows of no demand: the next report is of all actions.
     pub fn welcome(&mut self, manager: &str, stream: u64, term: Term) -> Option<Vec<Holding>> {
         if self.streams.get(manager) != Some(&stream) || term < self.term {
             return None;
         }
         self.term = term;
+        let actions: Vec<Key> = self.actions.iter().map(|(key, _)| key).collect();
+        for action in actions {
+            self.note_change(action);
+        }
         let mut holdings = self.holdings();
         if self.plant.is(Planted::HelloHeldOnly) {
             for holding in &mut holdings {
