@@ -222,6 +222,29 @@ async def test_an_overrun_retires_its_container(world: World) -> None:
             await router.until(lambda: container in router.ended)  # it never acknowledged
 
 
+async def test_a_container_that_takes_no_connections_is_replaced(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine says that it runs; only what routers see tells that it is of no use."""
+    monkeypatch.setattr("slotway.manager.container.REFUSED_S", 0.5)
+    async with world.lead():
+        await world.put()
+        async with ScriptedRouter("r0", world.address) as router:
+            await router.arrive(HELLO)
+            await router.until(lambda: router.total(HELLO))
+            (container,) = world.engine.containers
+            trouble = pb.ContainerTrouble(
+                container_id=container, kind=pb.ContainerTrouble.KIND_REFUSED, slots=1
+            )
+            await router.finish()
+            began_at = asyncio.get_running_loop().time()
+            async with asyncio.timeout(20):
+                while container not in router.ended:
+                    router.send(pb.AttachRequest(troubles=[trouble]))
+                    await asyncio.sleep(0.05)
+            assert asyncio.get_running_loop().time() - began_at >= 0.5
+
+
 async def test_a_small_cluster_makes_room(world: World) -> None:
     async with world.lead(containers_max=1):
         await world.put("demo/a")

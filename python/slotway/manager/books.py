@@ -240,7 +240,7 @@ class Books:
                 continue
             if container.state == CONTAINER_STATE_READY:
                 if container.retire_at is not None and now >= container.retire_at:
-                    self.drain(container, "requests ran past their time, or lost their connection")
+                    self.drain(container, "requests overran or were cut, or connections refused")
                 elif self.ledger.staged_shares(container.id):
                     container.idle_since = None
                 elif container.idle_since is None:

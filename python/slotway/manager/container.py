@@ -38,6 +38,12 @@ _PHASES: Final = {
 }
 
 
+REFUSED_S = 10.0
+"""A container that runs, and refuses connections for so long, is replaced."""
+REFUSED_PAUSE_S = 5.0
+"""Refused connections further apart are not of one spell; routers try every other second."""
+
+
 @dataclass(slots=True, eq=False)
 class Container:
     """`record` is what the next commit writes, but for the shares: those are the ledger's."""
@@ -52,7 +58,11 @@ class Container:
     idle_since: float | None = None
     """Since when nobody has held a share; None while somebody does."""
     retire_at: float | None = None
-    """When it is to be drained because of overruns."""
+    """When it is to be drained because of overruns, or because it takes no connections."""
+    refused_since: float = 0.0
+    """When it began to refuse connections, if it still does."""
+    refused_at: float = -REFUSED_PAUSE_S
+    """When a router last said so."""
     begun: bool = False
     """The driver has been asked to create it, by this leader."""
     done: int = 0
@@ -92,6 +102,13 @@ class Container:
         self.since = now
         if reason:
             self.record.reason = reason
+
+    def refuses(self, now: float) -> bool:
+        """A router's connection was refused; whether that has gone on for too long."""
+        if now - self.refused_at > REFUSED_PAUSE_S:
+            self.refused_since = now
+        self.refused_at = now
+        return now - self.refused_since >= REFUSED_S
 
     def value(self, shares: dict[str, int]) -> bytes:
         """The record to be written."""

@@ -77,7 +77,7 @@ async def recover(client: Client, keys: Keys, above: int = 0) -> int:
         if item is not None:
             known.append(decode(LedgerRecord, item.key, item.value).epoch)
         found = (await client.list(keys.containers)).items
-        known += [epoch_of(decode(ContainerRecord, one.key, one.value).term) for one in found]
+        known += [term_of(decode(ContainerRecord, one.key, one.value).term)[0] for one in found]
         record = LedgerRecord(
             epoch=max(known) + 1, etcd_cluster_id=client.cluster_id, recovering=True
         )
@@ -88,10 +88,13 @@ async def recover(client: Client, keys: Keys, above: int = 0) -> int:
             return record.epoch
 
 
-def epoch_of(term: str) -> int:
-    """The epoch of a recorded term, "epoch.revision"; one that cannot be read is older than any."""
-    epoch = term.partition(".")[0]
-    return int(epoch) if epoch.isdecimal() else 0
+def term_of(term: str) -> tuple[int, int]:
+    """A recorded term, "epoch.revision"; one that cannot be read is older than any."""
+    epoch, _, revision = term.partition(".")
+    try:
+        return int(epoch), int(revision)
+    except ValueError:
+        return 0, 0
 
 
 async def _begin(client: Client, keys: Keys) -> None:

@@ -35,7 +35,7 @@ from slotway.manager.inbox import (
     Started,
     Write,
 )
-from slotway.manager.ledger import LedgerSeen, epoch_of
+from slotway.manager.ledger import LedgerSeen, term_of
 from slotway.manager.messages import Messages
 from slotway.manager.plan import Phase
 from slotway.manager.replica import Replica
@@ -187,7 +187,7 @@ class Loop:
             await self._turn(await self._inbox.take(now + RECOVER_LOOK_S))
 
     def _is_old(self, container: Container) -> bool:
-        return epoch_of(container.record.term) < self.term[0]
+        return term_of(container.record.term)[0] < self.term[0]
 
     async def _take_stock(self) -> None:
         while True:
@@ -230,8 +230,6 @@ class Loop:
     def _beat(self, commit_s: float = 0.0) -> None:
         self._messages.beat()
         self._followers.beat(self.term, self._messages.turn, commit_s)
-
-    # Observe.
 
     async def _observe(self, happening: Happening) -> None:
         match happening:
@@ -335,6 +333,8 @@ class Loop:
             return
         if trouble.kind == manager_pb2.ContainerTrouble.KIND_REFUSED:
             self._starts.check(container.id)
+            if container.retire_at is None and container.refuses(self._now()):
+                container.retire_at = self._now()
         elif container.retire_at is None:
             alone = container.record.capacity == 1
             grace_s = 0.0 if alone else self.books.policy.overrun_grace_s
@@ -392,19 +392,8 @@ class Loop:
             name = found.label.id
             if name in self.books.containers:
                 continue
-            if _term_of(found.label.term) > self.term:
+            if term_of(found.label.term) > self.term:
                 raise DeposedError(f"container {name} is of the newer term {found.label.term}")
             if await self._commits.absent(name):
                 log.warning("a container that no record speaks of is ended", id=name)
                 await self._starts.remove_stray(name)
-
-    # Commit, and act on it.
-
-
-def _term_of(text: str) -> Term:
-    """The term of a label, "epoch.revision"; one that cannot be read is older than any."""
-    epoch, _, revision = text.partition(".")
-    try:
-        return int(epoch), int(revision)
-    except ValueError:
-        return 0, 0

@@ -191,8 +191,13 @@ class Attachment:
             silence = STANDBY_SILENCE_SECONDS
             if self.term is not None:
                 silence = max(SILENCE_PERIODS * self.period, SILENCE_SECONDS_MIN)
-            async with asyncio.timeout(silence):
-                message = await _or_cut(call.read())
+            try:
+                async with asyncio.timeout(silence):
+                    message = await _or_cut(call.read())
+            except TimeoutError:
+                if self.term is None:
+                    raise StaleStreamError from None  # a standby has nothing to say
+                raise
             if not isinstance(message, AttachResponse):
                 return
             self._owner.heard(self, message)
