@@ -74,10 +74,10 @@ async def test_the_actions_own_failure_is_an_answer(
         ({"action": "a/-b"}, "action", "INVALID_FIELD"),
         ({"activation_id": 'x"y'}, "activation_id", "INVALID_FIELD"),
         ({"activation_id": "x" * 65}, "activation_id", "INVALID_FIELD"),
-        ({"payload": b"[1]"}, None, "INVALID_PAYLOAD"),
-        ({"payload": b'{"a":1},"deadline":"0"'}, None, "INVALID_PAYLOAD"),
-        ({"payload": b'{"a":' * 65 + b"1" + b"}" * 65}, None, "INVALID_PAYLOAD"),
-        ({"payload": b'{"a":"\xff"}'}, None, "INVALID_PAYLOAD"),
+        ({"payload": b"[1]"}, "payload", "INVALID_PAYLOAD"),
+        ({"payload": b'{"a":1},"deadline":"0"'}, "payload", "INVALID_PAYLOAD"),
+        ({"payload": b'{"a":' * 65 + b"1" + b"}" * 65}, "payload", "INVALID_PAYLOAD"),
+        ({"payload": b'{"a":"\xff"}'}, "payload", "INVALID_PAYLOAD"),
     ],
 )
 async def test_what_is_wrong_with_a_request_is_named(
@@ -85,7 +85,7 @@ async def test_what_is_wrong_with_a_request_is_named(
     door: Door,
     container: Container,
     request_: dict[str, Any],
-    field: str | None,
+    field: str,
     reason: str,
 ) -> None:
     door.give(container, 1)

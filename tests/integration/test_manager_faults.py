@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import structlog.testing
 
 from slotway.drivers.base import ContainerId, ContainerSpec, Label
 from slotway.drivers.fake import FakeDriver
@@ -163,6 +164,35 @@ async def test_a_restarted_manager_finds_everything_as_it_was(world: World) -> N
             assert len(world.engine.used) == 1
             await router.arrive(HELLO)
             await router.until(lambda: router.total(HELLO) == 8)
+
+
+async def test_only_a_containers_own_engine_tells_of_its_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another engine has never heard of the container, which is not to say that it has ended."""
+    async with world.lead():
+        await world.put()
+        async with ScriptedRouter("r0", world.address) as router:
+            await router.arrive(HELLO)
+            await router.until(lambda: router.total(HELLO))
+            await router.finish()
+            await router.give_back()
+            (container,) = world.engine.containers
+            await world.until(lambda: not world.books.ledger.shares(container))
+    with monkeypatch.context() as moved:
+        moved.setattr(FakeDriver, "engine", lambda _: "fake/elsewhere")
+        with structlog.testing.capture_logs() as logs:
+            async with world.lead():
+                await world.delete()
+                await world.until(
+                    lambda: any(log["event"] == "a container cannot be ended" for log in logs)
+                )
+                assert (await world.records()).keys() == {container}
+        assert world.engine.containers.keys() == {container}
+    async with world.lead():
+        await world.until(lambda: not world.books.containers)
+        assert not await world.records()
+        assert not world.engine.containers
 
 
 async def test_a_takeover_sorts_out_what_it_finds(world: World) -> None:

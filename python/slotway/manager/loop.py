@@ -332,7 +332,7 @@ class Loop:
         if container is None or container.ended:
             return
         if trouble.kind == manager_pb2.ContainerTrouble.KIND_REFUSED:
-            self._starts.check(container.id)
+            self._starts.check(container)
             if container.retire_at is None and container.refuses(self._now()):
                 container.retire_at = self._now()
         elif container.retire_at is None:

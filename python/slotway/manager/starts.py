@@ -119,6 +119,7 @@ class Starts:
         error: SlotwayError | None = None
         try:
             async with self._creating, asyncio.timeout(self._create_s):
+                self._check_engine(container)
                 container.begun = True
                 record = container.record
                 await self._driver.create(
@@ -166,6 +167,7 @@ class Starts:
         name = ContainerId(container.id)
         while True:
             try:
+                self._check_engine(container)
                 async with asyncio.timeout(ENGINE_S):
                     await self._driver.destroy(name)
                     if await self._driver.has_ended(name):
@@ -223,18 +225,33 @@ class Starts:
         except (DriverError, TimeoutError) as exc:
             log.warning("a stray container cannot be ended", container=container, why=str(exc))
 
-    def check(self, container: str) -> None:
+    def check(self, container: Container) -> None:
         """Looks soon whether this container has ended: somebody could not reach it."""
 
         async def look() -> None:
             with contextlib.suppress(DriverError, TimeoutError):
+                self._check_engine(container)
                 async with asyncio.timeout(ENGINE_S):
-                    if await self._driver.has_ended(ContainerId(container)):
-                        self._inbox.put(Ended(container))
+                    if await self._driver.has_ended(ContainerId(container.id)):
+                        self._inbox.put(Ended(container.id))
 
-        task = asyncio.create_task(look(), name=f"check-{container}")
+        task = asyncio.create_task(look(), name=f"check-{container.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _check_engine(self, container: Container) -> None:
+        """Another engine knows nothing of the container, which is no proof that it has ended."""
+        if not made_by(self._driver, container):
+            raise DriverError(
+                f"it is of the engine {container.record.engine!r}, and this Manager's is "
+                f"{self._driver.engine()!r}: a Manager of the former has to lead"
+            )
+
+
+def made_by(driver: Driver, container: Container) -> bool:
+    """Whether the driver's engine is the one that the container is recorded of."""
+    record = container.record
+    return record.driver == driver.name and record.engine == driver.engine()
 
 
 def init_value(action: ledger_pb2.ActionRecord, code: bytes) -> dict[str, object]:

@@ -74,8 +74,10 @@ impl<'a> Splice<'a> {
         id: &[u8],
         make_id: impl FnOnce() -> activation::Id,
     ) -> Result<Self, Failure> {
-        let members = members(payload)
-            .map_err(|error| Failure::new(Reason::InvalidPayload, format!("payload: {error}")))?;
+        let members = members(payload).map_err(|error| {
+            Failure::new(Reason::InvalidPayload, format!("payload: {error}"))
+                .with("field", "payload")
+        })?;
         let mut splice = Self {
             members,
             id: [0; ID_BYTES_MAX],
