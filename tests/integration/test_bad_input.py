@@ -142,9 +142,8 @@ async def test_a_name_out_of_pattern(client: Client, name: str) -> None:
     ],
 )
 async def test_a_payload_that_is_no_object(client: Client, payload: bytes) -> None:
-    error = await refused(
-        client.invoke("default/good", payload), "INVALID_ARGUMENT", "INVALID_PAYLOAD"
-    )
+    invoked = client.invoke("default/good", payload)
+    error = await refused(invoked, "INVALID_ARGUMENT", "INVALID_PAYLOAD", field="payload")
     assert str(error).startswith("payload: ")
 
 
