@@ -161,6 +161,12 @@ class Door:
                 self.ready.clear()
                 await self.ready.wait()
 
+    async def until_idle(self) -> None:
+        """Waits until nothing runs, whoever has hung up."""
+        async with asyncio.timeout(PATIENCE_S):
+            while any(running for *_, running in self.plane.holdings()):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
     async def until_waiting(self, count: int) -> None:
         """Waits until so many requests wait. Nothing tells that at once: so it is asked for."""
         async with asyncio.timeout(PATIENCE_S):

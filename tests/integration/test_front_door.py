@@ -367,6 +367,7 @@ async def test_no_hang_up_makes_room_for_more_than_what_is_held(
         for _ in range(4):
             async with connect(door.address) as one, connect(door.address) as other:
                 await asyncio.gather(*(behave(rng.choice([one, other])) for _ in range(150)))
+        await door.until_idle()
         async with connect(door.address) as client:
             assert container.highest == slots
             together = [invoke(client, "hold") for _ in range(slots)]
