@@ -62,6 +62,11 @@ class Burials:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def finish(self) -> None:
+        """Waits for all that were begun."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
     async def inspect(self, container: ContainerId) -> Found | None:
         """What there is by its name."""
         name = name_of(self._cluster, container)

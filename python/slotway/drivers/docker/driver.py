@@ -95,10 +95,7 @@ class DockerDriver:
 
     async def close(self) -> None:
         """Lets go of everything. Containers live on."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._stop_tasks()
         await self._burials.close()
         await self._engine.close()
 
@@ -299,11 +296,20 @@ class DockerDriver:
 
     async def dissolve(self) -> None:
         """Removes the tombs and the network, for a cluster whose Managers and Routers are gone for
-        good. DriverError while a container is left."""
+        good. DriverError while a container is left. The driver is of no use after it."""
+        # Whoever still looks for ends would find a name without its tomb, and make one.
+        await self._stop_tasks()
+        await self._burials.finish()
         for each in await self._listing():
             if each.state is State.TOMB:
                 await self._burials.remove(each.engine_id)
         await self.network.remove()
+
+    async def _stop_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _own(self, work: Coroutine[object, object, object]) -> None:
         task = asyncio.create_task(work)
