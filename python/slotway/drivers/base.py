@@ -23,9 +23,6 @@ class DriverError(SlotwayError):
     reason = "CREATE_FAILED"
 
 
-"""What an InitError says if the code ended its own process."""
-
-
 class InitError(SlotwayError):
     """The action's code does not initialise; the message carries the action's own error."""
 
