@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17slotway/v1/action.proto\x12\nslotway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\x01\n\x06\x41\x63tion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x1e\n\x04\x65xec\x18\x03 \x01(\x0b\x32\x10.slotway.v1.Exec\x12\"\n\x06limits\x18\x04 \x01(\x0b\x32\x12.slotway.v1.Limits\x12\x12\n\nparameters\x18\x05 \x01(\x0c\x12.\n\nupdated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"[\n\x04\x45xec\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04main\x18\x02 \x01(\t\x12\x0e\n\x06\x62inary\x18\x03 \x01(\x08\x12\x13\n\x0b\x63ode_sha256\x18\x04 \x01(\t\x12\x12\n\ncode_bytes\x18\x05 \x01(\x03\"\x86\x01\n\x06Limits\x12\x18\n\x0b\x63oncurrency\x18\x01 \x01(\rH\x00\x88\x01\x01\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\nmemory_mib\x18\x03 \x01(\rH\x01\x88\x01\x01\x42\x0e\n\x0c_concurrencyB\r\n\x0b_memory_mib\"\x88\x01\n\x10PutActionRequest\x12\"\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x12.slotway.v1.Action\x12\x11\n\x04\x63ode\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x12\x1e\n\x11\x65xpected_revision\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\x07\n\x05_codeB\x14\n\x12_expected_revision\"7\n\x11PutActionResponse\x12\"\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x12.slotway.v1.Action\"3\n\x10GetActionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\twith_code\x18\x02 \x01(\x08\"S\n\x11GetActionResponse\x12\"\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x12.slotway.v1.Action\x12\x11\n\x04\x63ode\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x42\x07\n\x05_code\"N\n\x12ListActionsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"S\n\x13ListActionsResponse\x12#\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32\x12.slotway.v1.Action\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Y\n\x13\x44\x65leteActionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x11\x65xpected_revision\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x14\n\x12_expected_revision\"\x16\n\x14\x44\x65leteActionResponse2\xc6\x02\n\rActionService\x12H\n\tPutAction\x12\x1c.slotway.v1.PutActionRequest\x1a\x1d.slotway.v1.PutActionResponse\x12H\n\tGetAction\x12\x1c.slotway.v1.GetActionRequest\x1a\x1d.slotway.v1.GetActionResponse\x12N\n\x0bListActions\x12\x1e.slotway.v1.ListActionsRequest\x1a\x1f.slotway.v1.ListActionsResponse\x12Q\n\x0c\x44\x65leteAction\x12\x1f.slotway.v1.DeleteActionRequest\x1a .slotway.v1.DeleteActionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17slotway/v1/action.proto\x12\nslotway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x01\n\x06\x41\x63tion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x1e\n\x04\x65xec\x18\x03 \x01(\x0b\x32\x10.slotway.v1.Exec\x12\"\n\x06limits\x18\x04 \x01(\x0b\x32\x12.slotway.v1.Limits\x12\x12\n\nparameters\x18\x05 \x01(\x0c\x12.\n\nupdated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07network\x18\x07 \x01(\x08\"~\n\x04\x45xec\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04main\x18\x02 \x01(\t\x12\x0e\n\x06\x62inary\x18\x03 \x01(\x08\x12\x13\n\x0b\x63ode_sha256\x18\x04 \x01(\t\x12\x12\n\ncode_bytes\x18\x05 \x01(\x03\x12\r\n\x05image\x18\x06 \x01(\t\x12\x12\n\nconcurrent\x18\x07 \x01(\x08\"\x94\x02\n\x06Limits\x12\x18\n\x0b\x63oncurrency\x18\x01 \x01(\rH\x00\x88\x01\x01\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\nmemory_mib\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x1b\n\x0e\x63ontainers_min\x18\x04 \x01(\rH\x02\x88\x01\x01\x12\x1b\n\x0e\x63ontainers_max\x18\x05 \x01(\rH\x03\x88\x01\x01\x12,\n\tkeep_warm\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\n\x0c_concurrencyB\r\n\x0b_memory_mibB\x11\n\x0f_containers_minB\x11\n\x0f_containers_max\"\x88\x01\n\x10PutActionRequest\x12\"\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x12.slotway.v1.Action\x12\x11\n\x04\x63ode\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x12\x1e\n\x11\x65xpected_revision\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\x07\n\x05_codeB\x14\n\x12_expected_revision\"7\n\x11PutActionResponse\x12\"\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x12.slotway.v1.Action\"3\n\x10GetActionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\twith_code\x18\x02 \x01(\x08\"S\n\x11GetActionResponse\x12\"\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x12.slotway.v1.Action\x12\x11\n\x04\x63ode\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x42\x07\n\x05_code\"N\n\x12ListActionsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"S\n\x13ListActionsResponse\x12#\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32\x12.slotway.v1.Action\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Y\n\x13\x44\x65leteActionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x11\x65xpected_revision\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x14\n\x12_expected_revision\"\x16\n\x14\x44\x65leteActionResponse2\xc6\x02\n\rActionService\x12H\n\tPutAction\x12\x1c.slotway.v1.PutActionRequest\x1a\x1d.slotway.v1.PutActionResponse\x12H\n\tGetAction\x12\x1c.slotway.v1.GetActionRequest\x1a\x1d.slotway.v1.GetActionResponse\x12N\n\x0bListActions\x12\x1e.slotway.v1.ListActionsRequest\x1a\x1f.slotway.v1.ListActionsResponse\x12Q\n\x0c\x44\x65leteAction\x12\x1f.slotway.v1.DeleteActionRequest\x1a .slotway.v1.DeleteActionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,27 +34,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'slotway.v1.action_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ACTION']._serialized_start=105
-  _globals['_ACTION']._serialized_end=281
-  _globals['_EXEC']._serialized_start=283
-  _globals['_EXEC']._serialized_end=374
-  _globals['_LIMITS']._serialized_start=377
-  _globals['_LIMITS']._serialized_end=511
-  _globals['_PUTACTIONREQUEST']._serialized_start=514
-  _globals['_PUTACTIONREQUEST']._serialized_end=650
-  _globals['_PUTACTIONRESPONSE']._serialized_start=652
-  _globals['_PUTACTIONRESPONSE']._serialized_end=707
-  _globals['_GETACTIONREQUEST']._serialized_start=709
-  _globals['_GETACTIONREQUEST']._serialized_end=760
-  _globals['_GETACTIONRESPONSE']._serialized_start=762
-  _globals['_GETACTIONRESPONSE']._serialized_end=845
-  _globals['_LISTACTIONSREQUEST']._serialized_start=847
-  _globals['_LISTACTIONSREQUEST']._serialized_end=925
-  _globals['_LISTACTIONSRESPONSE']._serialized_start=927
-  _globals['_LISTACTIONSRESPONSE']._serialized_end=1010
-  _globals['_DELETEACTIONREQUEST']._serialized_start=1012
-  _globals['_DELETEACTIONREQUEST']._serialized_end=1101
-  _globals['_DELETEACTIONRESPONSE']._serialized_start=1103
-  _globals['_DELETEACTIONRESPONSE']._serialized_end=1125
-  _globals['_ACTIONSERVICE']._serialized_start=1128
-  _globals['_ACTIONSERVICE']._serialized_end=1454
+  _globals['_ACTION']._serialized_end=298
+  _globals['_EXEC']._serialized_start=300
+  _globals['_EXEC']._serialized_end=426
+  _globals['_LIMITS']._serialized_start=429
+  _globals['_LIMITS']._serialized_end=705
+  _globals['_PUTACTIONREQUEST']._serialized_start=708
+  _globals['_PUTACTIONREQUEST']._serialized_end=844
+  _globals['_PUTACTIONRESPONSE']._serialized_start=846
+  _globals['_PUTACTIONRESPONSE']._serialized_end=901
+  _globals['_GETACTIONREQUEST']._serialized_start=903
+  _globals['_GETACTIONREQUEST']._serialized_end=954
+  _globals['_GETACTIONRESPONSE']._serialized_start=956
+  _globals['_GETACTIONRESPONSE']._serialized_end=1039
+  _globals['_LISTACTIONSREQUEST']._serialized_start=1041
+  _globals['_LISTACTIONSREQUEST']._serialized_end=1119
+  _globals['_LISTACTIONSRESPONSE']._serialized_start=1121
+  _globals['_LISTACTIONSRESPONSE']._serialized_end=1204
+  _globals['_DELETEACTIONREQUEST']._serialized_start=1206
+  _globals['_DELETEACTIONREQUEST']._serialized_end=1295
+  _globals['_DELETEACTIONRESPONSE']._serialized_start=1297
+  _globals['_DELETEACTIONRESPONSE']._serialized_end=1319
+  _globals['_ACTIONSERVICE']._serialized_start=1322
+  _globals['_ACTIONSERVICE']._serialized_end=1648
 # @@protoc_insertion_point(module_scope)

@@ -32,6 +32,7 @@ class Action(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"namespace/name"; each part matches [A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}."""
     revision: _builtins.int
@@ -40,6 +41,8 @@ class Action(_message.Message):
     """A JSON object: default arguments. The Router puts them before the keys of each payload, so that a payload's own keys
     win. Empty stands for {}.
     """
+    network: _builtins.bool
+    """Its containers may open connections to other hosts; else they reach nothing but the front door."""
     @_builtins.property
     def exec(self) -> Global___Exec:
         """What runs."""
@@ -61,10 +64,11 @@ class Action(_message.Message):
         limits: Global___Limits | None = ...,
         parameters: _builtins.bytes = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        network: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["exec", b"exec", "limits", b"limits", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exec", b"exec", "limits", b"limits", "name", b"name", "parameters", b"parameters", "revision", b"revision", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exec", b"exec", "limits", b"limits", "name", b"name", "network", b"network", "parameters", b"parameters", "revision", b"revision", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -81,8 +85,10 @@ class Exec(_message.Message):
     BINARY_FIELD_NUMBER: _builtins.int
     CODE_SHA256_FIELD_NUMBER: _builtins.int
     CODE_BYTES_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    CONCURRENT_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """The runtime, for instance "python:3"."""
+    """The runtime, for instance "python:3"; "blackbox" for an image of the user's own."""
     main: _builtins.str
     """The function to call; empty stands for "main"."""
     binary: _builtins.bool
@@ -91,6 +97,10 @@ class Exec(_message.Message):
     """sha256 of the code, in lower-case hexadecimal; set by the Manager."""
     code_bytes: _builtins.int
     """Size of the code in bytes; set by the Manager."""
+    image: _builtins.str
+    """With kind "blackbox": the image, which speaks OpenWhisk's action interface on port 8080."""
+    concurrent: _builtins.bool
+    """The user insists that the runtime takes requests side by side, although it does not declare that."""
     def __init__(
         self,
         *,
@@ -99,10 +109,12 @@ class Exec(_message.Message):
         binary: _builtins.bool = ...,
         code_sha256: _builtins.str = ...,
         code_bytes: _builtins.int = ...,
+        image: _builtins.str = ...,
+        concurrent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["binary", b"binary", "code_bytes", b"code_bytes", "code_sha256", b"code_sha256", "kind", b"kind", "main", b"main"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binary", b"binary", "code_bytes", b"code_bytes", "code_sha256", b"code_sha256", "concurrent", b"concurrent", "image", b"image", "kind", b"kind", "main", b"main"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -117,13 +129,26 @@ class Limits(_message.Message):
     CONCURRENCY_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     MEMORY_MIB_FIELD_NUMBER: _builtins.int
+    CONTAINERS_MIN_FIELD_NUMBER: _builtins.int
+    CONTAINERS_MAX_FIELD_NUMBER: _builtins.int
+    KEEP_WARM_FIELD_NUMBER: _builtins.int
     concurrency: _builtins.int
     """C: how many requests one container takes at once, 1 to 1000. Absent: 1."""
     memory_mib: _builtins.int
     """Memory of one container in MiB, 64 to 4096. Absent: 256."""
+    containers_min: _builtins.int
+    """Containers that are kept ready even without requests, 0 to 1000. Absent: 0."""
+    containers_max: _builtins.int
+    """Containers that there may be of it at most, 1 to 100000, and not less than `containers_min`. Absent: the cluster's
+    limits alone.
+    """
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """How long one run may take, 100 ms to 10 min. Absent: 60 s."""
+
+    @_builtins.property
+    def keep_warm(self) -> _duration_pb2.Duration:
+        """How long a container without any share is kept, at most 7 days. Absent: as the Manager is configured."""
 
     def __init__(
         self,
@@ -131,17 +156,28 @@ class Limits(_message.Message):
         concurrency: _builtins.int | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
         memory_mib: _builtins.int | None = ...,
+        containers_min: _builtins.int | None = ...,
+        containers_max: _builtins.int | None = ...,
+        keep_warm: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "_memory_mib", b"_memory_mib", "concurrency", b"concurrency", "memory_mib", b"memory_mib", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "_containers_max", b"_containers_max", "_containers_min", b"_containers_min", "_memory_mib", b"_memory_mib", "concurrency", b"concurrency", "containers_max", b"containers_max", "containers_min", b"containers_min", "keep_warm", b"keep_warm", "memory_mib", b"memory_mib", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "_memory_mib", b"_memory_mib", "concurrency", b"concurrency", "memory_mib", b"memory_mib", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "_containers_max", b"_containers_max", "_containers_min", b"_containers_min", "_memory_mib", b"_memory_mib", "concurrency", b"concurrency", "containers_max", b"containers_max", "containers_min", b"containers_min", "keep_warm", b"keep_warm", "memory_mib", b"memory_mib", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__concurrency: _TypeAlias = _typing.Literal["concurrency"]  # noqa: Y015
     _WhichOneofArgType__concurrency: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency"]  # noqa: Y015
+    _WhichOneofReturnType__containers_max: _TypeAlias = _typing.Literal["containers_max"]  # noqa: Y015
+    _WhichOneofArgType__containers_max: _TypeAlias = _typing.Literal["_containers_max", b"_containers_max"]  # noqa: Y015
+    _WhichOneofReturnType__containers_min: _TypeAlias = _typing.Literal["containers_min"]  # noqa: Y015
+    _WhichOneofArgType__containers_min: _TypeAlias = _typing.Literal["_containers_min", b"_containers_min"]  # noqa: Y015
     _WhichOneofReturnType__memory_mib: _TypeAlias = _typing.Literal["memory_mib"]  # noqa: Y015
     _WhichOneofArgType__memory_mib: _TypeAlias = _typing.Literal["_memory_mib", b"_memory_mib"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__concurrency) -> _WhichOneofReturnType__concurrency | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__containers_max) -> _WhichOneofReturnType__containers_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__containers_min) -> _WhichOneofReturnType__containers_min | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_mib) -> _WhichOneofReturnType__memory_mib | None: ...
 

@@ -224,6 +224,12 @@ class ActionRecord(_message.Message):
     MEMORY_MIB_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     UPDATED_AT_MS_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    CONCURRENT_FIELD_NUMBER: _builtins.int
+    CONTAINERS_MIN_FIELD_NUMBER: _builtins.int
+    CONTAINERS_MAX_FIELD_NUMBER: _builtins.int
+    KEEP_WARM_MS_FIELD_NUMBER: _builtins.int
     schema: _builtins.int
     """1. An unknown schema: refuse to lead."""
     name: _builtins.str
@@ -250,6 +256,18 @@ class ActionRecord(_message.Message):
     """Default arguments: a JSON object, as text."""
     updated_at_ms: _builtins.int
     """When this revision was put, in milliseconds since 1970."""
+    image: _builtins.str
+    """With kind "blackbox": the image."""
+    network: _builtins.bool
+    """Its containers may open connections to other hosts."""
+    concurrent: _builtins.bool
+    """C > 1 was insisted on, although the runtime does not declare that it takes requests side by side."""
+    containers_min: _builtins.int
+    """Containers that are kept ready even without requests."""
+    containers_max: _builtins.int
+    """Containers that there may be at most; 0: the cluster's limits alone."""
+    keep_warm_ms: _builtins.int
+    """How long a container without any share is kept, in milliseconds; absent: as the Manager is configured."""
     def __init__(
         self,
         *,
@@ -266,12 +284,20 @@ class ActionRecord(_message.Message):
         memory_mib: _builtins.int = ...,
         parameters: _builtins.str = ...,
         updated_at_ms: _builtins.int = ...,
+        image: _builtins.str = ...,
+        network: _builtins.bool = ...,
+        concurrent: _builtins.bool = ...,
+        containers_min: _builtins.int = ...,
+        containers_max: _builtins.int = ...,
+        keep_warm_ms: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_keep_warm_ms", b"_keep_warm_ms", "keep_warm_ms", b"keep_warm_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["binary", b"binary", "code_bytes", b"code_bytes", "code_sha256", b"code_sha256", "concurrency", b"concurrency", "kind", b"kind", "main", b"main", "memory_mib", b"memory_mib", "name", b"name", "parameters", b"parameters", "revision", b"revision", "schema", b"schema", "timeout_ms", b"timeout_ms", "updated_at_ms", b"updated_at_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_warm_ms", b"_keep_warm_ms", "binary", b"binary", "code_bytes", b"code_bytes", "code_sha256", b"code_sha256", "concurrency", b"concurrency", "concurrent", b"concurrent", "containers_max", b"containers_max", "containers_min", b"containers_min", "image", b"image", "keep_warm_ms", b"keep_warm_ms", "kind", b"kind", "main", b"main", "memory_mib", b"memory_mib", "name", b"name", "network", b"network", "parameters", b"parameters", "revision", b"revision", "schema", b"schema", "timeout_ms", b"timeout_ms", "updated_at_ms", b"updated_at_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__keep_warm_ms: _TypeAlias = _typing.Literal["keep_warm_ms"]  # noqa: Y015
+    _WhichOneofArgType__keep_warm_ms: _TypeAlias = _typing.Literal["_keep_warm_ms", b"_keep_warm_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_warm_ms) -> _WhichOneofReturnType__keep_warm_ms | None: ...
 
 Global___ActionRecord: _TypeAlias = ActionRecord  # noqa: Y015
 
@@ -316,14 +342,15 @@ class ContainerRecord(_message.Message):
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     MEMORY_MIB_FIELD_NUMBER: _builtins.int
     CREATED_AT_MS_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     schema: _builtins.int
     """1. An unknown schema: refuse to lead."""
     id: _builtins.str
     """Never reused."""
     action: _builtins.str
-    """"namespace/name"."""
+    """"namespace/name"; empty for a stem cell, which is nobody's yet."""
     revision: _builtins.int
-    """The action's revision."""
+    """The action's revision; 0 for a stem cell."""
     state: Global___ContainerState.ValueType
     """Where it is in its life."""
     capacity: _builtins.int
@@ -344,6 +371,8 @@ class ContainerRecord(_message.Message):
     """Memory in MiB."""
     created_at_ms: _builtins.int
     """When it was recorded, in milliseconds since 1970; for people only."""
+    kind: _builtins.str
+    """The runtime that it was created with."""
     @_builtins.property
     def shares(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """The slots granted, by Router incarnation. Their sum is at most `capacity`."""
@@ -366,10 +395,11 @@ class ContainerRecord(_message.Message):
         timeout_ms: _builtins.int = ...,
         memory_mib: _builtins.int = ...,
         created_at_ms: _builtins.int = ...,
+        kind: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "address", b"address", "capacity", b"capacity", "created_at_ms", b"created_at_ms", "driver", b"driver", "engine", b"engine", "id", b"id", "memory_mib", b"memory_mib", "reason", b"reason", "revision", b"revision", "schema", b"schema", "shares", b"shares", "state", b"state", "term", b"term", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "address", b"address", "capacity", b"capacity", "created_at_ms", b"created_at_ms", "driver", b"driver", "engine", b"engine", "id", b"id", "kind", b"kind", "memory_mib", b"memory_mib", "reason", b"reason", "revision", b"revision", "schema", b"schema", "shares", b"shares", "state", b"state", "term", b"term", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
