@@ -19,6 +19,7 @@ from slotway.drivers.base import ContainerId, Driver, Label
 from slotway.errors import SlotwayError
 from slotway.manager.action import Action
 from slotway.manager.addresses import AddressCount
+from slotway.manager.cells import Cells
 from slotway.manager.chain import Records, Term
 from slotway.manager.container import Container
 from slotway.manager.plan import (
@@ -26,11 +27,13 @@ from slotway.manager.plan import (
     Idle,
     Phase,
     Room,
+    Stock,
     Tempo,
     Wish,
     admit,
     plan_action,
 )
+from slotway.manager.prewarm import give_cells, keep_cells
 from slotway.manager.routers import Router, Routers
 from slotway.manager.views import view_of
 from slotway.records import Keys
@@ -40,6 +43,7 @@ from slotway.v1.ledger_pb2 import (
     CONTAINER_STATE_DESTROYING,
     CONTAINER_STATE_DRAINING,
     CONTAINER_STATE_INITIALISING,
+    CONTAINER_STATE_PREWARMED,
     CONTAINER_STATE_READY,
 )
 
@@ -57,6 +61,8 @@ class Policy:
     drain_grace_s: float = 5.0
     """Past the action's timeout, for a container that drains."""
     silence_grace_s: float = 30.0
+    prewarm: tuple[Stock, ...] = ()
+    """What is kept of stem cells."""
 
 
 class Books:
@@ -85,6 +91,7 @@ class Books:
         self._wakes: dict[str, float] = {}
         self._driver, self._keys, self._clock = driver, keys, clock
         self.addresses = AddressCount(driver.numbered, keys)
+        self.cells = Cells(policy.prewarm)
         self.began_at = clock()
         self._tempo = Tempo(silent_grace_s=policy.silence_grace_s)
 
@@ -101,6 +108,7 @@ class Books:
         now, before = self._clock(), self.containers
         self.revision = records.revision
         self.containers, self._by_action = {}, {}
+        self.cells.clear()
         shares = []
         for item in records.containers:
             record = records.read(ledger_pb2.ContainerRecord, item)
@@ -110,7 +118,7 @@ class Books:
             container.record, container.mod_revision = record, item.mod_revision
             if taken_over and record.state == CONTAINER_STATE_INITIALISING:
                 container.failed = True
-            self._enlist(container)
+            self.enlist(container)
             shares.append((record.id, record.capacity, dict(record.shares)))
             if not record.shares:
                 container.idle_since = container.idle_since or now
@@ -135,13 +143,18 @@ class Books:
             else:
                 self.advance(container)
 
-    def _enlist(self, container: Container) -> None:
+    def enlist(self, container: Container) -> None:
+        """The container is there, or comes: an action's, or a stem cell."""
         self.containers[container.id] = container
+        if container.is_cell:
+            self.cells.add(container)
+            return
         self._by_action.setdefault(container.record.action, set()).add(container.id)
 
     def forget(self, name: str) -> None:
         """The container's record is gone."""
         container = self.containers.pop(name, None)
+        self.cells.discard(name)
         if container is not None:
             ids = self._by_action.get(container.record.action, set())
             ids.discard(name)
@@ -152,8 +165,9 @@ class Books:
     def touched(self, container: Container) -> None:
         """Something of the container changed: its action is planned in this turn, and so are those
         that wait for room."""
-        self.dirty.add(container.record.action)
-        if container.phase in (Phase.ENDING, Phase.DRAINING):
+        if not container.is_cell:
+            self.dirty.add(container.record.action)
+        if container.is_cell or container.phase in (Phase.ENDING, Phase.DRAINING):
             self.dirty.update(self.hungry)
 
     def of(self, action: str) -> Iterable[Container]:
@@ -194,7 +208,10 @@ class Books:
         if container.failed and container.phase is Phase.COMING:
             self.enter(container, CONTAINER_STATE_DESTROYING, "it did not come to serve")
         elif container.done == container.state == CONTAINER_STATE_CREATING:
-            self.enter(container, CONTAINER_STATE_INITIALISING)
+            cell = container.is_cell
+            self.enter(
+                container, CONTAINER_STATE_PREWARMED if cell else CONTAINER_STATE_INITIALISING
+            )
         elif container.done == container.state == CONTAINER_STATE_INITIALISING:
             self.enter(container, CONTAINER_STATE_READY)
             container.unspread, container.idle_since = True, now
@@ -257,6 +274,7 @@ class Books:
                 router.was_fresh = fresh
                 self.changed(router)
         self.dirty.update(self.hungry)
+        keep_cells(self, now)
 
     def changed(self, router: Router) -> None:
         """What is known of a router changed: everything that it has a part in is planned."""
@@ -326,6 +344,7 @@ class Books:
 
     def _admit(self, wishes: list[Wish]) -> None:
         now = self._clock()
+        wishes = give_cells(self, wishes, now)
         all_of_them = list(self.containers.values())
         if self.addresses.left() == 0:
             return  # no eviction would help
@@ -340,6 +359,7 @@ class Books:
             for c in all_of_them
             if c.state == CONTAINER_STATE_READY and self._evictable(c, now)
         ]
+        idle += [Idle(c.id, "", c.record.memory_mib, 0.0) for c in self.cells.idle()]
         admission = admit(room, later, wishes, idle)
         for name in admission.evict:
             self.drain(self.containers[name], "another action needs its room")
@@ -347,7 +367,7 @@ class Books:
             for _ in range(count):
                 if self.addresses.left() == 0:
                     return
-                self._create(self.actions[name].record)
+                self._start(self.actions[name].record)
 
     def _evictable(self, container: Container, now: float) -> bool:
         """Nobody holds a share, or nobody who was heard of for long."""
@@ -360,23 +380,34 @@ class Books:
                 return False
         return True
 
-    def _create(self, action: ledger_pb2.ActionRecord) -> None:
+    def _start(self, action: ledger_pb2.ActionRecord) -> None:
+        self.cells.started(action, self._clock())
+        self.create(
+            ledger_pb2.ContainerRecord(
+                action=action.name,
+                revision=action.revision,
+                capacity=action.concurrency,
+                timeout_ms=action.timeout_ms,
+                kind=action.kind,
+                made_for=action.concurrency,
+                memory_mib=action.memory_mib,
+            )
+        )
+
+    def create(self, what: ledger_pb2.ContainerRecord) -> None:
+        """Stages a new container; `what` says whose, and what for."""
         name = ContainerId(secrets.token_hex(8))
         record = ledger_pb2.ContainerRecord(
             id=name,
-            action=action.name,
-            revision=action.revision,
             state=CONTAINER_STATE_CREATING,
-            capacity=action.concurrency,
             address=self._driver.address(name, self.addresses.take()),
             driver=self._driver.name,
             engine=self._driver.engine(),
             term=f"{self.term[0]}.{self.term[1]}",
-            timeout_ms=action.timeout_ms,
-            memory_mib=action.memory_mib,
             created_at_ms=time.time_ns() // 1_000_000,
         )
+        record.MergeFrom(what)
         container = Container(record, self._clock())
-        self._enlist(container)
-        self.ledger.add(name, action.concurrency)
-        log.info("container", id=name, action=action.name, state="creating")
+        self.enlist(container)
+        self.ledger.add(name, record.capacity)
+        log.info("container", id=name, action=record.action or None, state="creating")

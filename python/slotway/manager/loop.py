@@ -351,6 +351,8 @@ class Loop:
         if happening.error is not None:
             container.failed = True
             log.warning("a container failed", id=container.id, why=str(happening.error))
+            if container.is_cell:
+                self.books.cells.failed(container, self._now())
             if action is not None and current:
                 self._failed(action, happening.error)
         else:
@@ -377,7 +379,9 @@ class Loop:
                 loading = container.state == ledger_pb2.CONTAINER_STATE_INITIALISING
                 what = EndedLoadingError() if loading else DriverError(ENDED_STARTING)
                 self._failed(action, what)
-        log.info("container", id=name, action=container.record.action, state="ended")
+        if container.is_cell and container.phase is Phase.COMING:
+            self.books.cells.failed(container, self._now())
+        log.info("container", id=name, action=container.record.action or None, state="ended")
         self._messages.ended(name, self.books.end(container))
 
     async def _compare(self, stock: Listed) -> None:

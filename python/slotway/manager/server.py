@@ -19,7 +19,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from slotway._slotcore import Ledger
-from slotway.config import ManagerConfig, split_address
+from slotway.config import ManagerConfig, split_address, stock_of
 from slotway.drivers import open_driver
 from slotway.drivers.base import Driver
 from slotway.errors import SlotwayError
@@ -33,6 +33,7 @@ from slotway.manager.inbox import Closed, Inbox, Opened, Reported, Write
 from slotway.manager.leader import Leadership, Reign
 from slotway.manager.loop import Loop
 from slotway.manager.overview import Overview
+from slotway.manager.plan import Stock
 from slotway.manager.routers import Routers
 from slotway.manager.sessions import Session, Sessions
 from slotway.manager.standby import Standby
@@ -344,6 +345,16 @@ def policy_of(config: ManagerConfig) -> Policy:
         overrun_grace_s=config.overrun_grace.total_seconds(),
         drain_grace_s=max(timedelta(seconds=1), config.overrun_grace).total_seconds(),
         silence_grace_s=config.silence_grace.total_seconds(),
+        prewarm=tuple(
+            Stock(
+                kind,
+                *stock_of(text),
+                ttl_s=config.prewarm_ttl.total_seconds(),
+                memory_mib=config.prewarm_memory_mib,
+                concurrency=config.prewarm_concurrency,
+            )
+            for kind, text in config.prewarm.items()
+        ),
     )
 
 

@@ -93,6 +93,7 @@ def _room_for(books: Books, action: Action, containers: list[ContainerView], now
         c
         for c in books.containers.values()
         if c.phase is not Phase.ENDING
+        and not c.is_cell
         and (c.idle_since is None or c.record.action == action.record.name)
     ]
     memory = books.policy.memory_mib_max - sum(c.record.memory_mib for c in kept)
