@@ -134,7 +134,8 @@ impl Books {
         for container in self.pending.take().unwrap_or_default() {
             let given = self.given.remove(&container);
             if let Some(shares) = self.staged.remove(&container).expect("staged") {
-                self.capacities.extend(given.map(|c| (container.clone(), c)));
+                self.capacities
+                    .extend(given.map(|c| (container.clone(), c)));
                 self.recorded.insert(container, shares);
             } else {
                 self.capacities.remove(&container);
