@@ -45,6 +45,13 @@ def _duration(value: object) -> object:
     return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
 
 
+def duration_of(text: str) -> timedelta:
+    """The duration of "500ms", "30s", "5m" or "1h"; ValueError if it is none."""
+    value = _duration(text)
+    assert isinstance(value, timedelta)
+    return value
+
+
 def _words(value: object) -> object:
     return (
         [part for part in re.split(r"[,\s]+", value) if part] if isinstance(value, str) else value
