@@ -1,8 +1,8 @@
 """Open-loop load: requests arrive when a schedule says so, whether or not others were answered.
 
-The generator is native (`bench/openloop`); this is its thread, and what its report comes to. A latency
-is counted from the moment that the schedule named, so a server that stalls is not spared what it
-would have got (no coordinated omission). Percentiles are an HDR histogram's.
+The generator is native (`bench/openloop`); this is its thread, and what its report comes to. A
+latency is counted from the moment that the schedule named, so a server that stalls is not spared
+what it would have got (no coordinated omission). Percentiles are an HDR histogram's.
 """
 
 from __future__ import annotations

@@ -29,6 +29,9 @@ def dev(
             metavar="HOST:PORT,…", help="Use this etcd; otherwise one is started.", **_UNSET
         ),
     ] = None,
+    etcd_members: Annotated[
+        int, typer.Option(min=1, max=5, help="How many members an etcd of its own has.")
+    ] = 1,
     cluster: Annotated[
         str | None, typer.Option(help="The cluster's name; dev if not given.", **_UNSET)
     ] = None,
@@ -76,6 +79,7 @@ def dev(
       slotway dev
       slotway dev --routers 1 --port 7100 --data-dir ./state
       slotway dev --driver docker
+      slotway dev --etcd-members 3 --managers 3
     """
     import asyncio
 
@@ -114,6 +118,7 @@ def dev(
             data_dir=folder,
             cluster=cluster,
             access=access if etcd is not None else _own(access),
+            etcd_members=etcd_members,
             routers=routers,
             managers=managers,
             port=port,

@@ -26,7 +26,7 @@ from slotway.drivers.base import Driver
 from slotway.errors import SlotwayError
 from slotway.etcd import Access, Client, EtcdUnavailable
 from slotway.etcd.patience import Patience
-from slotway.etcd.server import EtcdServer
+from slotway.etcd.servers import etcd_servers, start_all
 from slotway.members import managers_now
 from slotway.records import Keys
 from slotway.rundir import run_dir
@@ -55,6 +55,8 @@ class DevOptions:
     cluster: str
     access: Access
     """etcd; no endpoints: one of its own."""
+    etcd_members: int
+    """Of its own."""
     routers: int
     managers: int
     port: int
@@ -81,6 +83,7 @@ class DevCluster:
         self._logs = options.data_dir / "logs"
         self._managers: list[Child] = []
         self._routers: list[Child] = []
+        self._pids: dict[str, int] = {}
 
     async def run(self) -> bool:
         """Runs until `stop` is set; True if nothing died meanwhile. Raises SlotwayError."""
@@ -115,18 +118,23 @@ class DevCluster:
             self._say(f"etcd       {', '.join(self.options.access.endpoints)}")
             yield self.options.access
             return
-        log = self._logs / "etcd.log"
-        log.unlink(missing_ok=True)
-        server = EtcdServer(self.options.data_dir / "etcd", log, options=("--log-level=warn",))
-        starting = asyncio.create_task(server.start())
+        options = self.options
+        servers = etcd_servers(
+            options.data_dir / "etcd", self._logs, options.etcd_members, ("--log-level=warn",)
+        )
+        for server in servers:
+            server.log.unlink(missing_ok=True)
+        starting = asyncio.create_task(start_all(servers))
         try:
             await self._unless_stopped(starting)
-            self._say(f"etcd       {server.endpoint}")
-            yield replace(self.options.access, endpoints=(server.endpoint,))
+            endpoints = tuple(server.endpoint for server in servers)
+            self._say(f"etcd       {', '.join(endpoints)}")
+            self._pids.update({one.name: one.process.pid for one in servers if one.process})
+            yield replace(options.access, endpoints=endpoints)
         finally:
             starting.cancel()
             await asyncio.wait({starting})
-            await server.stop()
+            await asyncio.gather(*(server.stop() for server in servers))
 
     async def _serve(self, access: Access) -> bool:
         if self.stop.is_set():
@@ -150,6 +158,8 @@ class DevCluster:
             data_dir=str(self.options.data_dir),
             etcd=",".join(access.endpoints),
             routers=tuple(routers[name] for name in sorted(routers, key=_number)),
+            cluster=self.options.cluster,
+            pids={**self._pids, **{child.name: child.pid for child in children}},
         )
         for name in sorted(routers, key=_number):
             self._say(f"{name:<10} {routers[name]}")
