@@ -161,6 +161,9 @@ class Client:
         concurrency: int = 1,
         timeout: float = 60.0,  # noqa: ASYNC109 - the action's own
         memory_mib: int = 256,
+        containers_min: int = 0,
+        containers_max: int | None = None,
+        keep_warm: float | None = None,
         kind: str = "python:3",
         main: str = "main",
         parameters: Mapping[str, Any] | None = None,
@@ -169,15 +172,24 @@ class Client:
         """Creates or replaces an action; returns it with its revision.
 
         `code` is a source file, or a zip archive with a __main__.py; `timeout` is how long one run
-        may take; `parameters` are default arguments. For `expected_revision` see `replace_action`.
+        may take; `parameters` are default arguments. There are `containers_min` to
+        `containers_max` containers; one without any share is kept for `keep_warm` seconds. For
+        `expected_revision` see `replace_action`.
         """
         action = Action(
             name=name,
             exec=Exec(kind=kind, main=main, binary=code.startswith(_ZIP)),
-            limits=Limits(concurrency=concurrency, memory_mib=memory_mib),
+            limits=Limits(
+                concurrency=concurrency,
+                memory_mib=memory_mib,
+                containers_min=containers_min,
+                containers_max=containers_max,
+            ),
             parameters=json.dumps(dict(parameters or {})).encode(),
         )
         action.limits.timeout.FromMilliseconds(round(timeout * 1000))
+        if keep_warm is not None:
+            action.limits.keep_warm.FromMilliseconds(round(keep_warm * 1000))
         return await self.replace_action(action, code, expected_revision=expected_revision)
 
     async def replace_action(

@@ -74,12 +74,16 @@ class Client:
         concurrency: int = 1,
         timeout: float = 60.0,
         memory_mib: int = 256,
+        containers_min: int = 0,
+        containers_max: int | None = None,
+        keep_warm: float | None = None,
         kind: str = "python:3",
         main: str = "main",
         parameters: Mapping[str, Any] | None = None,
         expected_revision: int | None = None,
     ) -> Action:
-        """Creates or replaces an action; `timeout` is how long one run may take, in seconds."""
+        """Creates or replaces an action; `timeout` is how long one run may take, `keep_warm` how
+        long a container without any share is kept, both in seconds."""
         return self._wait(
             self._client.put_action(
                 name,
@@ -87,6 +91,9 @@ class Client:
                 concurrency=concurrency,
                 timeout=timeout,
                 memory_mib=memory_mib,
+                containers_min=containers_min,
+                containers_max=containers_max,
+                keep_warm=keep_warm,
                 kind=kind,
                 main=main,
                 parameters=parameters,

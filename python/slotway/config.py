@@ -35,13 +35,18 @@ _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def _duration(value: object) -> object:
-    if isinstance(value, timedelta):
-        return value
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+def duration(text: str) -> timedelta:
+    """What "500ms", "30s", "5m" or "1h" mean; ValueError if it is not such a text."""
+    match = _DURATION.fullmatch(text)
     if match is None:
         raise ValueError('not a duration: write a number and a unit, as in "500ms", "30s" or "5m"')
     return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    return duration(value if isinstance(value, str) else "")
 
 
 def _words(value: object) -> object:

@@ -184,6 +184,21 @@ def test_mistakes(shell: Shell, arguments: tuple[str, ...], code: int, message: 
     assert result.stdout == ""
 
 
+def test_numbers_of_containers(shell: Shell) -> None:
+    given = ("--containers-min", "2", "--containers-max", "20", "--keep-warm", "1.5m")
+    made = shell.json("action", "create", "hello", str(shell.file), *given)
+    numbers = ("containers_min", "containers_max", "keep_warm_ms")
+    assert [made[key] for key in numbers] == [2, 20, 90_000]
+    kept = shell.json("action", "update", "hello", "-c", "5")
+    assert [kept[key] for key in numbers] == [2, 20, 90_000]
+    shell.run("action", "update", "hello", "--containers-max", "0", "--keep-warm", "default")
+    assert [shell.json("action", "get", "hello")[key] for key in numbers] == [2, None, None]
+    assert "containers_min" in shell.run("action", "list").stdout
+    for flag, value in (("--keep-warm", "90"), ("--containers-min", "-1")):
+        refused = shell.run("action", "update", "hello", flag, value, code=1)
+        assert flag in refused.stderr
+
+
 @pytest.mark.parametrize(("flag", "value"), [("-c", "-1"), ("-c", "1001"), ("-m", "99999999999")])
 def test_limits_out_of_range(shell: Shell, flag: str, value: str) -> None:
     shell.run("action", "create", "hello", str(shell.file), flag, value, code=1)

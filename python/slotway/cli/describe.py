@@ -23,6 +23,15 @@ def action(message: Action) -> dict[str, Any]:
         "concurrency": message.limits.concurrency,
         "timeout_ms": message.limits.timeout.ToMilliseconds(),
         "memory_mib": message.limits.memory_mib,
+        "containers_min": message.limits.containers_min,
+        "containers_max": (
+            message.limits.containers_max if message.limits.HasField("containers_max") else None
+        ),
+        "keep_warm_ms": (
+            message.limits.keep_warm.ToMilliseconds()
+            if message.limits.HasField("keep_warm")
+            else None
+        ),
         "parameters": json.loads(message.parameters or b"{}"),
         "updated_at": message.updated_at.ToJsonString(),
     }

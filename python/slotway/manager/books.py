@@ -7,6 +7,7 @@ decided anew, because every decision is made from states and never from the even
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -234,7 +235,7 @@ class Books:
 
     def look(self) -> None:
         """What only time brings about: deadlines, keep-warm, overruns, silence."""
-        now = self._clock()
+        now, spare = self._clock(), self.spare()
         for container in list(self.containers.values()):
             if container.ended:
                 continue
@@ -245,8 +246,12 @@ class Books:
                     container.idle_since = None
                 elif container.idle_since is None:
                     container.idle_since = now
-                elif now - container.idle_since >= self.policy.keep_warm_s:
-                    self.drain(container, "it was idle")
+                elif now - container.idle_since >= self._keep_warm_s(container):
+                    name = container.record.action
+                    left = spare.get(name, math.inf)
+                    if left > 0:
+                        spare[name] = left - 1
+                        self.drain(container, "it was idle")
             elif container.state == CONTAINER_STATE_DRAINING:
                 limit_s = container.record.timeout_ms / 1000 + self.policy.drain_grace_s
                 if now - container.since >= limit_s:
@@ -257,6 +262,25 @@ class Books:
                 router.was_fresh = fresh
                 self.changed(router)
         self.dirty.update(self.hungry)
+
+    def spare(self) -> dict[str, float]:
+        """Per action with a minimum: how many containers it has ready above that."""
+        spare: dict[str, float] = {}
+        for name, action in self.actions.items():
+            if action.record.containers_min:
+                mine = (self.containers[one] for one in self._by_action.get(name, ()))
+                ready = sum(
+                    c.state == CONTAINER_STATE_READY and c.record.revision == action.record.revision
+                    for c in mine
+                )
+                spare[name] = ready - action.record.containers_min
+        return spare
+
+    def _keep_warm_s(self, container: Container) -> float:
+        action = self.actions.get(container.record.action)
+        if action is None or not action.record.HasField("keep_warm_ms"):
+            return self.policy.keep_warm_s
+        return action.record.keep_warm_ms / 1000
 
     def changed(self, router: Router) -> None:
         """What is known of a router changed: everything that it has a part in is planned."""
@@ -287,7 +311,7 @@ class Books:
             action = self.actions.get(name)
             if action is not None and decisions.create:
                 wishes.append(Wish(name, decisions.create, action.record.memory_mib))
-            if decisions.create or decisions.unmet:
+            if decisions.create or decisions.unmet or decisions.missing:
                 self.hungry.add(name)
         if wishes:
             self._admit(wishes)

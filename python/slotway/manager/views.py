@@ -27,10 +27,10 @@ def view_of(books: Books, name: str, now: float) -> ActionView:
         RouterView(holder, known=False, fresh=False, silent_since=books.began_at)
         for holder in sorted(strangers)
     ]
-    room = 0
-    if action is not None and any(router.waiting for router in routers):
-        room = _room_for(books, action, containers, now)
     record = action.record if action is not None else None
+    room, minimum = 0, record.containers_min if record else 0
+    if action is not None and (minimum or any(router.waiting for router in routers)):
+        room = _room_for(books, action, containers, now)
     return ActionView(
         name=name,
         revision=record.revision if record else 0,
@@ -39,6 +39,7 @@ def view_of(books: Books, name: str, now: float) -> ActionView:
         routers=routers,
         room=room,
         now=now,
+        minimum=minimum,
     )
 
 
@@ -97,6 +98,9 @@ def _room_for(books: Books, action: Action, containers: list[ContainerView], now
     ]
     memory = books.policy.memory_mib_max - sum(c.record.memory_mib for c in kept)
     room = min(books.policy.containers_max - len(kept), memory // action.record.memory_mib)
+    if action.record.containers_max:
+        there = sum(container.phase is not Phase.ENDING for container in containers)
+        room = min(room, action.record.containers_max - there)
     if action.failures:  # one at a time, until one comes to serve
         coming = sum(container.phase is Phase.COMING for container in containers)
         room = min(room, 1 - coming)

@@ -1,0 +1,103 @@
+"""Per-action limits, with a real Manager and scripted Routers: minimum, maximum, keep-warm."""
+
+from __future__ import annotations
+
+import asyncio
+
+from slotway.manager.plan import Phase
+from tests.integration.manager_world import World
+from tests.integration.scripted_router import ScriptedRouter
+
+HELLO = "demo/hello"
+
+
+def _ready(world: World, action: str = HELLO) -> list[str]:
+    return [c.id for c in world.books.of(action) if c.phase is Phase.READY]
+
+
+async def test_the_minimum_is_there_without_demand_and_stays(world: World) -> None:
+    async with world.lead(keep_warm="100ms"):
+        await world.put(concurrency=4, containers_min=2)
+        await world.until(lambda: len(_ready(world)) == 2)
+        before = _ready(world)
+        async with ScriptedRouter("r0", world.address) as router:
+            await router.arrive(HELLO, 8)
+            await router.until(lambda: sum(router.running.values()) == 8)
+            assert _ready(world) == before, "what was ready serves"
+            await router.arrive(HELLO, 1)
+            await router.until(lambda: sum(router.running.values()) == 9)
+            assert len(_ready(world)) == 3
+            await router.finish()
+            await router.give_back()
+            await world.until(lambda: len(_ready(world)) == 2)
+            turn = router.turn
+            await router.until(lambda: router.turn >= turn + 10)  # 100 ms have long passed
+            assert len(_ready(world)) == 2
+            assert len(world.engine.used) == 3
+        victim, other = _ready(world)
+        world.engine.end(victim)  # type: ignore[arg-type]
+        await world.until(lambda: len(_ready(world)) == 2 and victim not in _ready(world))
+        assert other in _ready(world)
+
+
+async def test_a_new_revision_has_its_minimum_and_the_old_one_goes(world: World) -> None:
+    async with world.lead():
+        await world.put(containers_min=2)
+        await world.until(lambda: len(_ready(world)) == 2)
+        old = set(_ready(world))
+        await world.put(containers_min=1, code=b"def main(args): return {}")
+        await world.until(lambda: len(_ready(world)) == 1 and not old & set(_ready(world)))
+        await world.put(containers_min=0)
+        await world.until(lambda: not world.books.containers)
+
+
+async def test_a_failing_minimum_backs_off_and_tries_again(world: World) -> None:
+    world.engine.create_error = "no space left on device"
+    async with world.lead():
+        await world.put(containers_min=5)
+        action = world.books.actions[HELLO]
+        await world.until(lambda: action.failures == 2)
+        assert len(list(world.books.of(HELLO))) <= 1, "one at a time"
+        world.engine.create_error = ""
+        await world.until(lambda: len(_ready(world)) == 5)
+
+
+async def test_the_maximum_holds_for_all_revisions(world: World) -> None:
+    async with world.lead():
+        await world.put(containers_max=2)
+        async with ScriptedRouter("r0", world.address) as router:
+            await router.arrive(HELLO, 5)
+            await router.until(lambda: sum(router.running.values()) == 2)
+            await world.until(lambda: not world.books.dirty)
+            assert len(world.engine.used) == 2
+            old = _ready(world)
+            await world.put(containers_max=2, code=b"def main(args): return {}")
+            await router.until(lambda: [router.held[c] for c in old] == [0, 0])
+            turn = router.turn
+            await router.until(lambda: router.turn >= turn + 5)
+            assert len(world.engine.used) == 2, "the old ones still run"
+            await router.finish(1)
+            await router.until(lambda: len(router.ended) == 1 and router.total(HELLO) == 1)
+            assert len(world.engine.used) == 3
+            await router.finish()
+            while router.waiting[HELLO]:
+                turn = router.turn
+                await router.until(lambda turn=turn: router.turn > turn)
+                await router.finish()
+                assert len(_ready(world)) <= 2
+
+
+async def test_each_action_has_its_own_keep_warm(world: World) -> None:
+    async with world.lead(keep_warm="1h"):
+        await world.put("demo/long")
+        await world.put("demo/short", keep_warm_ms=200)
+        async with ScriptedRouter("r0", world.address) as router:
+            began_at = asyncio.get_running_loop().time()
+            for name in ("demo/long", "demo/short"):
+                await router.arrive(name)
+                await router.until(lambda name=name: router.total(name))
+            await router.finish()
+            await router.give_back()
+            await world.until(lambda: not _ready(world, "demo/short"))
+            assert asyncio.get_running_loop().time() - began_at >= 0.2
+            assert len(_ready(world, "demo/long")) == 1
