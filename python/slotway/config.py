@@ -235,6 +235,10 @@ class ManagerSection(Listening):
         default=timedelta(seconds=30), ge=timedelta(seconds=1), le=timedelta(hours=1)
     )
     """How long a silent Router's containers are left alone although they are needed."""
+    residence: Duration = Field(
+        default=timedelta(seconds=1), ge=timedelta(0), le=timedelta(minutes=10)
+    )
+    """How long a container serves at least, before another action may have its room."""
 
     def docker_options(self) -> dict[str, Any]:
         """What was given of `drivers.docker.DockerOptions`."""

@@ -1,4 +1,5 @@
-"""Per-action limits, with a real Manager and scripted Routers: minimum, maximum, keep-warm."""
+"""Limits, with a real Manager and scripted Routers: minimum, maximum, keep-warm of each action, and
+how a full cluster makes room."""
 
 from __future__ import annotations
 
@@ -101,3 +102,56 @@ async def test_each_action_has_its_own_keep_warm(world: World) -> None:
             await world.until(lambda: not _ready(world, "demo/short"))
             assert asyncio.get_running_loop().time() - began_at >= 0.2
             assert len(_ready(world, "demo/long")) == 1
+
+
+async def test_a_full_cluster_takes_what_idles_with_shares_at_once(world: World) -> None:
+    """No Router has given anything back; what runs, what is young and the minimum stay."""
+    async with world.lead(containers_max=4, residence="100ms"):
+        for name in ("demo/busy", "demo/first", "demo/last", "demo/new"):
+            await world.put(name)
+        await world.put("demo/kept", containers_min=1)
+        async with ScriptedRouter("r0", world.address) as router:
+            for name in ("demo/kept", "demo/first", "demo/last", "demo/busy"):
+                await router.arrive(name)
+                await router.until(lambda name=name: router.total(name))
+            of = {router.action_of[c]: c for c in router.held}
+            facts = world.books.routers.by_id["r0-1"].facts
+
+            def idles(name: str) -> bool:
+                return facts.idle_since(name, of[name], 1) is not None
+
+            for name in ("demo/kept", "demo/first", "demo/last"):
+                router.running[of[name]] = 0
+                router.report()
+                await world.until(lambda name=name: idles(name))
+            await router.arrive("demo/new")
+            await router.until(lambda: router.total("demo/new"))
+            assert router.ended == [of["demo/first"]]
+            assert len(world.engine.used) == 5
+            await router.arrive("demo/first")
+            await router.until(lambda: router.total("demo/first"))
+            assert router.ended == [of["demo/first"], of["demo/last"]]
+            assert router.total("demo/busy") == router.total("demo/kept") == 1
+
+
+async def test_what_was_granted_a_moment_ago_is_not_taken_for_idle(world: World) -> None:
+    """Its Router has not reported yet that requests run there."""
+    async with world.lead(containers_max=1, residence="0s"):
+        await world.put("demo/a")
+        await world.put("demo/b")
+        async with (
+            ScriptedRouter("r0", world.address) as one,
+            ScriptedRouter("r1", world.address) as other,
+        ):
+            await one.arrive("demo/a")
+            await one.until(lambda: one.total("demo/a"))
+            one.paused = True
+            await one.finish()
+            (container,) = one.held
+            await other.arrive("demo/b")
+            turn = other.turn
+            await other.until(lambda: other.turn >= turn + 3)
+            assert world.books.containers[container].phase is Phase.READY
+            one.paused = False
+            one.report()
+            await other.until(lambda: other.total("demo/b"))

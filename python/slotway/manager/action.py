@@ -30,6 +30,8 @@ class Action:
     """The newest of them."""
     not_before: float = 0.0
     """No container is created before this; the loop's seconds."""
+    admitted_at: float = 0.0
+    """When one was created last."""
 
     def failed(self, error: SlotwayError, now: float) -> None:
         """Backs off, longer each time. Failures of containers that were begun before are one."""

@@ -11,7 +11,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -24,14 +24,15 @@ from slotway.manager.chain import Records, Term
 from slotway.manager.container import Container
 from slotway.manager.plan import (
     Decisions,
-    Idle,
     Phase,
-    Room,
+    Stock,
     Tempo,
     Wish,
     admit,
     plan_action,
+    reach,
 )
+from slotway.manager.room import spare_of, stock_of
 from slotway.manager.routers import Router, Routers
 from slotway.manager.views import view_of
 from slotway.records import Keys
@@ -58,6 +59,8 @@ class Policy:
     drain_grace_s: float = 5.0
     """Past the action's timeout, for a container that drains."""
     silence_grace_s: float = 30.0
+    residence_s: float = 1.0
+    """How long a container serves at least, before others may have its room."""
 
 
 class Books:
@@ -83,6 +86,10 @@ class Books:
         self.revision = 0
         """Of the newest commit."""
         self._by_action: dict[str, set[str]] = {}
+        self._wishes: dict[str, Wish] = {}
+        """Of the hungry actions' newest plans: containers that could not be created yet."""
+        self._stock: Stock | None = None
+        """In the middle of a plan: what the cluster had when it began."""
         self._wakes: dict[str, float] = {}
         self._driver, self._keys, self._clock = driver, keys, clock
         self.addresses = AddressCount(driver.numbered, keys)
@@ -101,7 +108,7 @@ class Books:
         """
         now, before = self._clock(), self.containers
         self.revision = records.revision
-        self.containers, self._by_action = {}, {}
+        self.containers, self._by_action, self._wishes = {}, {}, {}
         shares = []
         for item in records.containers:
             record = records.read(ledger_pb2.ContainerRecord, item)
@@ -235,7 +242,7 @@ class Books:
 
     def look(self) -> None:
         """What only time brings about: deadlines, keep-warm, overruns, silence."""
-        now, spare = self._clock(), self.spare()
+        now, spare = self._clock(), spare_of(self)
         for container in list(self.containers.values()):
             if container.ended:
                 continue
@@ -263,19 +270,6 @@ class Books:
                 self.changed(router)
         self.dirty.update(self.hungry)
 
-    def spare(self) -> dict[str, float]:
-        """Per action with a minimum: how many containers it has ready above that."""
-        spare: dict[str, float] = {}
-        for name, action in self.actions.items():
-            if action.record.containers_min:
-                mine = (self.containers[one] for one in self._by_action.get(name, ()))
-                ready = sum(
-                    c.state == CONTAINER_STATE_READY and c.record.revision == action.record.revision
-                    for c in mine
-                )
-                spare[name] = ready - action.record.containers_min
-        return spare
-
     def _keep_warm_s(self, container: Container) -> float:
         action = self.actions.get(container.record.action)
         if action is None or not action.record.HasField("keep_warm_ms"):
@@ -301,20 +295,23 @@ class Books:
     def plan(self) -> dict[str, Decisions]:
         """Plans the dirty actions, stages what was decided, and returns it."""
         plans: dict[str, Decisions] = {}
-        wishes = []
+        wishing, self._stock = False, None
         names, self.dirty = sorted(self.dirty), set()
         for name in names:
             self.hungry.discard(name)
+            self._wishes.pop(name, None)
             decisions = plan_action(view_of(self, name, self._clock()), self._tempo)
             plans[name] = decisions
             self._stage(name, decisions)
             action = self.actions.get(name)
             if action is not None and decisions.create:
-                wishes.append(Wish(name, decisions.create, action.record.memory_mib))
+                memory_mib, since = action.record.memory_mib, action.admitted_at
+                self._wishes[name] = Wish(name, decisions.create, memory_mib, since)
+                wishing = True
             if decisions.create or decisions.unmet or decisions.missing:
                 self.hungry.add(name)
-        if wishes:
-            self._admit(wishes)
+        if wishing:
+            self._admit()
         return plans
 
     def wake_at(self, at: float, name: str) -> None:
@@ -348,41 +345,31 @@ class Books:
         if decisions.wake_at is not None:
             self.wake_at(decisions.wake_at, name)
 
-    def _admit(self, wishes: list[Wish]) -> None:
-        now = self._clock()
-        all_of_them = list(self.containers.values())
+    def reach(self, wish: Wish) -> int:
+        """How many containers of the wish the limits admit sooner or later, evictions included."""
+        taken_mib = sum(c.record.memory_mib for c in self.containers.values())
+        free_mib = self.policy.memory_mib_max - taken_mib
+        free = min(self.policy.containers_max - len(self.containers), free_mib // wish.memory_mib)
+        if free >= wish.count:
+            return wish.count
+        self._stock = self._stock or stock_of(self, self._clock())
+        return reach(self._stock, wish)
+
+    def _admit(self) -> None:
         if self.addresses.left() == 0:
             return  # no eviction would help
-        ending = [c for c in all_of_them if c.phase is Phase.ENDING]
-        room = Room(
-            self.policy.containers_max - len(all_of_them),
-            self.policy.memory_mib_max - sum(c.record.memory_mib for c in all_of_them),
-        )
-        later = Room(len(ending), sum(c.record.memory_mib for c in ending))
-        idle = [
-            Idle(c.id, c.record.action, c.record.memory_mib, c.since)
-            for c in all_of_them
-            if c.state == CONTAINER_STATE_READY and self._evictable(c, now)
-        ]
-        admission = admit(room, later, wishes, idle)
+        now = self._clock()
+        admission = admit(stock_of(self, now), self._wishes.values())
         for name in admission.evict:
             self.drain(self.containers[name], "another action needs its room")
         for name, count in admission.create.items():
+            wish, action = self._wishes[name], self.actions[name]
+            self._wishes[name] = replace(wish, count=wish.count - count)
+            action.admitted_at = now
             for _ in range(count):
                 if self.addresses.left() == 0:
                     return
-                self._create(self.actions[name].record)
-
-    def _evictable(self, container: Container, now: float) -> bool:
-        """Nobody holds a share, or nobody who was heard of for long."""
-        if container.ended:
-            return False
-        for holder in self.ledger.staged_shares(container.id):
-            router = self.routers.get(holder)
-            heard_at = router.facts.reported_at if router else self.began_at
-            if not (router and router.vanished) and now - heard_at < self.policy.silence_grace_s:
-                return False
-        return True
+                self._create(action.record)
 
     def _create(self, action: ledger_pb2.ActionRecord) -> None:
         name = ContainerId(secrets.token_hex(8))

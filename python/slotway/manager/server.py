@@ -344,6 +344,7 @@ def policy_of(config: ManagerConfig) -> Policy:
         overrun_grace_s=config.overrun_grace.total_seconds(),
         drain_grace_s=max(timedelta(seconds=1), config.overrun_grace).total_seconds(),
         silence_grace_s=config.silence_grace.total_seconds(),
+        residence_s=config.residence.total_seconds(),
     )
 
 

@@ -5,7 +5,7 @@ changes its arguments. What they decide is validated once more by the ledger.
 """
 
 from slotway.manager.plan.action import plan_action
-from slotway.manager.plan.cluster import Admission, Idle, Room, Wish, admit
+from slotway.manager.plan.cluster import Admission, Held, Room, Stock, Wish, admit, reach
 from slotway.manager.plan.fair import fair
 from slotway.manager.plan.view import (
     ActionView,
@@ -23,15 +23,17 @@ __all__ = [
     "Admission",
     "ContainerView",
     "Decisions",
-    "Idle",
+    "Held",
     "Order",
     "Phase",
     "Room",
     "RouterView",
     "Share",
+    "Stock",
     "Tempo",
     "Wish",
     "admit",
     "fair",
     "plan_action",
+    "reach",
 ]
