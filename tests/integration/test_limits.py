@@ -4,6 +4,10 @@ how a full cluster makes room."""
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from functools import partial
+
+import pytest
 
 from slotway.manager.plan import Phase
 from tests.integration.manager_world import World
@@ -123,7 +127,7 @@ async def test_a_full_cluster_takes_what_idles_with_shares_at_once(world: World)
             for name in ("demo/kept", "demo/first", "demo/last"):
                 router.running[of[name]] = 0
                 router.report()
-                await world.until(lambda name=name: idles(name))
+                await world.until(partial(idles, name))
             await router.arrive("demo/new")
             await router.until(lambda: router.total("demo/new"))
             assert router.ended == [of["demo/first"]]
@@ -136,13 +140,15 @@ async def test_a_full_cluster_takes_what_idles_with_shares_at_once(world: World)
 
 async def test_what_was_granted_a_moment_ago_is_not_taken_for_idle(world: World) -> None:
     """Its Router has not reported yet that requests run there."""
-    async with world.lead(containers_max=1, residence="0s"):
+    async with world.lead(containers_max=2, residence="0s"):
         await world.put("demo/a")
         await world.put("demo/b")
         async with (
             ScriptedRouter("r0", world.address) as one,
             ScriptedRouter("r1", world.address) as other,
         ):
+            await other.arrive("demo/b")
+            await other.until(lambda: other.total("demo/b"))
             await one.arrive("demo/a")
             await one.until(lambda: one.total("demo/a"))
             one.paused = True
@@ -154,4 +160,50 @@ async def test_what_was_granted_a_moment_ago_is_not_taken_for_idle(world: World)
             assert world.books.containers[container].phase is Phase.READY
             one.paused = False
             one.report()
-            await other.until(lambda: other.total("demo/b"))
+            await other.until(lambda: other.total("demo/b") == 2)
+
+
+async def _keep_hot(router: ScriptedRouter, names: list[str], done: Counter[str]) -> None:
+    """Requests of 10 ms each; more of them wait than the cluster will ever run."""
+    while True:
+        for container, running in router.running.items():
+            done[router.action_of[container]] += running
+            router.running[container] = 0
+        for name in names:
+            router.waiting[name] = 50
+        router.report()
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("containers_max", "names"), [(1, ["a", "b"]), (1, ["a", "b", "c"]), (3, ["a", "b"])]
+)
+async def test_hot_actions_all_progress_and_serve_for_a_while(
+    world: World, containers_max: int, names: list[str]
+) -> None:
+    """Each has more demand than the whole cluster takes. The first one has it all to begin with."""
+    names = [f"demo/{name}" for name in names]
+    async with world.lead(containers_max=containers_max, residence="300ms"):
+        for name in names:
+            await world.put(name, concurrency=2)
+        async with ScriptedRouter("r0", world.address) as router:
+            await router.arrive(names[0], 50)
+            await router.until(lambda: router.total(names[0]) == 2 * containers_max)
+            done: Counter[str] = Counter()
+            heating = asyncio.create_task(_keep_hot(router, names, done))
+            now = asyncio.get_running_loop().time
+            began_at, windows = now(), 4
+            try:
+                for _ in range(windows):
+                    before = Counter(done)
+                    async with asyncio.timeout(4):
+                        while not all(done[name] > before[name] for name in names):
+                            await asyncio.sleep(0.02)
+                            assert len(world.engine.containers) <= containers_max
+            finally:
+                heating.cancel()
+            spent = len(world.engine.used) - containers_max
+            if containers_max > len(names):
+                assert spent == 1, "they have their parts, and nothing moves any more"
+            else:
+                assert spent <= 1 + (now() - began_at) / 0.3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from slotway.manager.plan import Held, Room, Stock, Wish, admit, reach
@@ -60,7 +62,7 @@ def test_the_longest_idle_of_other_actions_are_evicted_as_far_as_needed() -> Non
 
 
 def test_nothing_is_evicted_in_vain() -> None:
-    held = idle("one", "b", 1.0), idle("two", "b", 2.0), shared("busy", "c", None)
+    held = idle("one", "b", 1.0), idle("two", "b", 2.0), shared("young", "c", None, ready_at=NOW)
     assert admit(full(*held), [Wish("a", 1, 600)]).evict == []
     assert admit(full(*held), [Wish("a", 1, 512)]).evict == ["one", "two"]
 
@@ -107,3 +109,46 @@ def test_reach_counts_what_makes_way_sooner_or_later() -> None:
     assert reach(some, Wish("a", 9, 256)) == 3
     assert reach(some, Wish("a", 2, 256)) == 2
     assert reach(stock(*held, limits=Room(4, 10_000), spare={"b": 0}), Wish("a", 9, 256)) == 2
+
+
+def busy(name: str, ready_at: float = 0.0) -> Held:
+    """Of the action that its name begins with."""
+    return shared(name, name[0], None, ready_at)
+
+
+def test_the_richest_gives_what_has_been_ready_longest() -> None:
+    held = [busy(f"b{i}", float(10 - i)) for i in range(4)]
+    held += [busy("c0"), busy("c1"), busy("c2")]
+    admission = admit(full(*held), [Wish("a", 1, 256)])
+    assert (admission.create, admission.evict, admission.retire) == ({}, [], ["b3"])
+    assert admit(full(*held), [Wish("a", 2, 256)]).retire == ["b3", "c0"]
+    young = [replace(one, ready_at=NOW - 0.5) if one.action == "b" else one for one in held]
+    assert admit(full(*young), [Wish("a", 1, 256)]).retire == ["c0"]
+
+
+def test_nobody_gives_what_it_would_be_given_back() -> None:
+    has_one = busy("a0"), busy("b0"), busy("b1")
+    assert admit(full(*has_one), [Wish("a", 1, 256)]).retire == []
+    assert reach(full(*has_one), Wish("a", 1, 256)) == 0
+    assert admit(full(*has_one, busy("b2")), [Wish("a", 9, 256)]).retire == ["b0"]
+    assert reach(full(*has_one, busy("b2")), Wish("a", 9, 256)) == 1
+
+
+def test_who_has_nothing_takes_turns_but_the_minimum_stays() -> None:
+    assert admit(full(busy("b0")), [Wish("a", 9, 256)]).retire == ["b0"]
+    assert admit(full(busy("b0"), spare={"b": 0}), [Wish("a", 9, 256)]).retire == []
+    assert admit(full(busy("b0"), busy("b1"), spare={"b": 1}), [Wish("a", 9, 256)]).retire == ["b0"]
+
+
+def test_what_drains_already_is_waited_for() -> None:
+    drains = stock(busy("b0"), busy("b1"), limits=Room(3, 768), draining=Room(1, 256))
+    assert admit(drains, [Wish("a", 1, 256)]).retire == []
+    assert admit(drains, [Wish("c", 1, 256), Wish("a", 1, 256)]).retire == ["b0"]
+    large = stock(idle("free", "b", 1.0), limits=Room(3, 768), draining=Room(1, 512))
+    assert admit(large, [Wish("a", 1, 512)]).evict == [], "it would not be enough by itself"
+
+
+def test_what_idles_goes_before_what_is_in_use_also_for_a_large_wish() -> None:
+    held = busy("b0"), busy("b1"), busy("b2"), idle("free", "b", 1.0)
+    admission = admit(full(*held), [Wish("a", 1, 512)])
+    assert (admission.evict, admission.retire) == (["free"], ["b0"])

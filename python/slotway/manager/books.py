@@ -23,6 +23,7 @@ from slotway.manager.addresses import AddressCount
 from slotway.manager.chain import Records, Term
 from slotway.manager.container import Container
 from slotway.manager.plan import (
+    Admission,
     Decisions,
     Phase,
     Stock,
@@ -30,9 +31,8 @@ from slotway.manager.plan import (
     Wish,
     admit,
     plan_action,
-    reach,
 )
-from slotway.manager.room import spare_of, stock_of
+from slotway.manager.room import fits, spare_of, stock_of
 from slotway.manager.routers import Router, Routers
 from slotway.manager.views import view_of
 from slotway.records import Keys
@@ -88,7 +88,7 @@ class Books:
         self._by_action: dict[str, set[str]] = {}
         self._wishes: dict[str, Wish] = {}
         """Of the hungry actions' newest plans: containers that could not be created yet."""
-        self._stock: Stock | None = None
+        self.stock: Stock | None = None
         """In the middle of a plan: what the cluster had when it began."""
         self._wakes: dict[str, float] = {}
         self._driver, self._keys, self._clock = driver, keys, clock
@@ -295,7 +295,7 @@ class Books:
     def plan(self) -> dict[str, Decisions]:
         """Plans the dirty actions, stages what was decided, and returns it."""
         plans: dict[str, Decisions] = {}
-        wishing, self._stock = False, None
+        wishing, self.stock = False, None
         names, self.dirty = sorted(self.dirty), set()
         for name in names:
             self.hungry.discard(name)
@@ -345,23 +345,18 @@ class Books:
         if decisions.wake_at is not None:
             self.wake_at(decisions.wake_at, name)
 
-    def reach(self, wish: Wish) -> int:
-        """How many containers of the wish the limits admit sooner or later, evictions included."""
-        taken_mib = sum(c.record.memory_mib for c in self.containers.values())
-        free_mib = self.policy.memory_mib_max - taken_mib
-        free = min(self.policy.containers_max - len(self.containers), free_mib // wish.memory_mib)
-        if free >= wish.count:
-            return wish.count
-        self._stock = self._stock or stock_of(self, self._clock())
-        return reach(self._stock, wish)
-
     def _admit(self) -> None:
         if self.addresses.left() == 0:
             return  # no eviction would help
-        now = self._clock()
-        admission = admit(stock_of(self, now), self._wishes.values())
+        now, wishes = self._clock(), self._wishes.values()
+        if fits(self, wishes):
+            admission = Admission(create={wish.action: wish.count for wish in wishes})
+        else:
+            admission = admit(stock_of(self, now), wishes)
         for name in admission.evict:
             self.drain(self.containers[name], "another action needs its room")
+        for name in admission.retire:
+            self.drain(self.containers[name], "another action has less than its part")
         for name, count in admission.create.items():
             wish, action = self._wishes[name], self.actions[name]
             self._wishes[name] = replace(wish, count=wish.count - count)

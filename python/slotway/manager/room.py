@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from slotway.manager.plan import ContainerView, Held, Phase, Room, RouterView, Stock, Wish
+from slotway.manager.plan import ContainerView, Held, Phase, Room, RouterView, Stock, Wish, reach
 from slotway.v1.ledger_pb2 import CONTAINER_STATE_READY
 
 if TYPE_CHECKING:
@@ -106,4 +107,20 @@ def room_for(
         room = min(room, 1 - coming)
     if room <= 0:
         return 0
-    return books.reach(Wish(record.name, room, record.memory_mib, action.admitted_at))
+    wish = Wish(record.name, room, record.memory_mib, action.admitted_at)
+    if fits(books, [wish]):
+        return room
+    books.stock = books.stock or stock_of(books, now)
+    return reach(books.stock, wish)
+
+
+def fits(books: Books, wishes: Iterable[Wish]) -> bool:
+    """Whether there is room for all of them now."""
+    containers, memory_mib = len(books.containers), 0
+    for wish in wishes:
+        containers += wish.count
+        memory_mib += wish.count * wish.memory_mib
+    if containers > books.policy.containers_max:
+        return False
+    memory_mib += sum(c.record.memory_mib for c in books.containers.values())
+    return memory_mib <= books.policy.memory_mib_max

@@ -6,8 +6,11 @@ longest ago. So a large wish does not starve a small one.
 
 Where there is no room, containers of other actions make way, none below its action's minimum:
 first those of which nobody holds a share, then those whose shares idle, each time the least
-recently used. Nothing makes way in vain: either the wish fits then, or nothing is touched. Room
-that was made for one wish is not given to a later one.
+recently used; then, if the wishing action has less than its max-min fair part of the cluster, those
+in use of the richest action. Actions that have nothing at all take turns with those that have one.
+A container serves for some time before it is taken from Routers that hold shares of it, so that hot
+actions do not spend their time starting. Nothing makes way in vain: either the wish fits then, or
+nothing is touched. Room that was made for one wish is not given to a later one.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 NOW, SOON, LATE = 0, 1, 2
 """When room is there: at once; when what ends already has ended; when what drains has, too."""
@@ -79,6 +83,8 @@ class Admission:
     create: dict[str, int] = field(default_factory=dict)
     evict: list[str] = field(default_factory=list)
     """Idle ones."""
+    retire: list[str] = field(default_factory=list)
+    """Ones in use, of actions that have more than their part of the cluster."""
 
 
 def admit(stock: Stock, wishes: Iterable[Wish]) -> Admission:
@@ -115,15 +121,26 @@ class _Sharing:
         self.left = [soon.less(stock.ending), soon, late]
         """By when it is there; each counts what is there earlier."""
         self.spare = dict(stock.spare)
-        aged = stock.now - stock.residence_s
-        self.idle = sorted(
-            (
-                one
-                for one in stock.held
-                if one.idle_at is not None and (not one.shared or _serves_since(one) <= aged)
-            ),
-            key=lambda one: (one.shared, one.idle_at, one.id),
-        )
+        self.aged_at = stock.now - stock.residence_s
+
+    @cached_property
+    def idle(self) -> list[Held]:
+        """In the order in which they make way."""
+        there = (one for one in self.stock.held if self._idles(one))
+        return sorted(there, key=lambda one: (one.shared, one.idle_at, one.id))
+
+    @cached_property
+    def busy(self) -> dict[str, list[Held]]:
+        """Per action: containers in use that served for long enough, the longest ready first."""
+        rows: dict[str, list[Held]] = {}
+        for one in sorted(self.stock.held, key=lambda one: (_serves_since(one), one.id)):
+            if not self._idles(one) and _serves_since(one) <= self.aged_at:
+                rows.setdefault(one.action, []).append(one)
+        return rows
+
+    def _idles(self, one: Held) -> bool:
+        aged = not one.shared or _serves_since(one) <= self.aged_at
+        return one.idle_at is not None and aged
 
     def run(self, wishes: Iterable[Wish]) -> int:
         """Returns how many containers were granted, or will be when room has been made."""
@@ -157,41 +174,81 @@ class _Sharing:
         self.memory_mib[wish.action] += wish.memory_mib
 
     def _make_room(self, wish: Wish) -> bool:
-        """Sets room aside that is there soon, if idle containers make way where need be."""
-        victims: list[Held] = []
-        left = [self.left[when].copy() for when in (SOON, LATE)]
-        gone: Counter[str] = Counter()
+        """Sets room aside that is there soon or late, if others make way where need be."""
+        making = _Making(wish, [left.copy() for left in self.left])
         for one in self.idle:
-            if all(row.holds(wish) for row in left):
+            if making.fits(SOON):
                 break
-            if (
-                one.action == wish.action
-                or self.spare.get(one.action, math.inf) <= gone[one.action]
-            ):
-                continue
-            victims.append(one)
-            gone[one.action] += 1
-            for row in left:
-                row.add(one)
-        if not all(row.holds(wish) for row in left):
-            if not self.left[LATE].holds(wish):
-                return False
+            if one.action != wish.action and self._spares(making, one):
+                making.take(one, SOON)
+        if making.fits(SOON):
+            self._settle(making, SOON)
+            return True
+        if self.left[LATE].holds(wish):
             self._grant(wish, LATE)
             return True
-        for one in victims:
-            self._remove(one, SOON)
-            self.idle.remove(one)
-            self.out.evict.append(one.id)
-        self._grant(wish, SOON)
+        while not making.fits(LATE):
+            giver = self._giver(making)
+            if giver is None:
+                return False
+            making.take(giver, LATE)
+        self._settle(making, LATE)
         return True
 
-    def _remove(self, one: Held, when: int) -> None:
-        for left in self.left[when:]:
+    def _giver(self, making: _Making) -> Held | None:
+        """The next of the richest action's containers in use that may be taken.
+
+        The giver must not have less than the taker afterwards, or it would be given back at once;
+        unless the taker has none at all: then they take turns.
+        """
+        wish, givers = making.wish, []
+        part = self._part(wish.action, 1, wish.memory_mib)
+        turns = not self.containers[wish.action]
+        for action, rows in self.busy.items():
+            one = next((one for one in rows if one.id not in making.taken), None)
+            if action == wish.action or one is None or not self._spares(making, one):
+                continue
+            left_mib = -making.memory_mib[action] - one.memory_mib
+            left = self._part(action, -making.containers[action] - 1, left_mib)
+            if turns or left >= part:
+                givers.append((-left, _serves_since(one), one.id, one))
+        return min(givers)[-1] if givers else None
+
+    def _spares(self, making: _Making, one: Held) -> bool:
+        return self.spare.get(one.action, math.inf) - making.containers[one.action] >= 1
+
+    def _settle(self, making: _Making, when: int) -> None:
+        for one, ends in making.taken.values():
+            (self.out.evict if ends == SOON else self.out.retire).append(one.id)
+            (self.idle if ends == SOON else self.busy[one.action]).remove(one)
+            for left in self.left[ends:]:
+                left.add(one)
+            self.containers[one.action] -= 1
+            self.memory_mib[one.action] -= one.memory_mib
+            if one.action in self.spare:
+                self.spare[one.action] -= 1
+        self._grant(making.wish, when)
+
+
+class _Making:
+    """Room being made for one container of a wish; nothing is touched before it is enough."""
+
+    def __init__(self, wish: Wish, left: list[_Left]) -> None:
+        self.wish, self.left = wish, left
+        self.taken: dict[str, tuple[Held, int]] = {}
+        """Containers that are to make way, and whether they end SOON or LATE."""
+        self.containers: Counter[str] = Counter()
+        self.memory_mib: Counter[str] = Counter()
+
+    def fits(self, when: int) -> bool:
+        return all(left.holds(self.wish) for left in self.left[when:])
+
+    def take(self, one: Held, ends: int) -> None:
+        self.taken[one.id] = (one, ends)
+        self.containers[one.action] += 1
+        self.memory_mib[one.action] += one.memory_mib
+        for left in self.left[ends:]:
             left.add(one)
-        self.containers[one.action] -= 1
-        self.memory_mib[one.action] -= one.memory_mib
-        if one.action in self.spare:
-            self.spare[one.action] -= 1
 
 
 @dataclass(slots=True)
