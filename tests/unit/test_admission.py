@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from slotway.manager.plan import Held, Room, Stock, Wish, admit, reach
+from slotway.manager.plan import Held, Inventory, Room, Wish, admit, reach
 
 NOW = 100.0
 
 
-def stock(*held: Held, limits: Room, **more: object) -> Stock:
+def inventory(*held: Held, limits: Room, **more: object) -> Inventory:
     settings: dict[str, object] = {"now": NOW, "residence_s": 1.0, **more}
-    return Stock(limits, held, **settings)  # type: ignore[arg-type]
+    return Inventory(limits, held, **settings)  # type: ignore[arg-type]
 
 
 def idle(name: str, action: str, at: float, memory_mib: int = 256) -> Held:
@@ -24,14 +24,14 @@ def shared(name: str, action: str, at: float | None, ready_at: float = 0.0) -> H
     return Held(name, action, 256, ready_at, idle_at=at, shared=True)
 
 
-def full(*held: Held, **more: object) -> Stock:
+def full(*held: Held, **more: object) -> Inventory:
     """Neither a container nor memory is left."""
     taken = sum(one.memory_mib for one in held)
-    return stock(*held, limits=Room(len(held), taken), **more)
+    return inventory(*held, limits=Room(len(held), taken), **more)
 
 
 def test_wishes_take_turns() -> None:
-    empty = stock(limits=Room(5, 10_000))
+    empty = inventory(limits=Room(5, 10_000))
     admission = admit(empty, [Wish("a", 100, 256), Wish("b", 2, 256)])
     assert admission.create == {"a": 3, "b": 2}
     assert admission.evict == []
@@ -39,14 +39,14 @@ def test_wishes_take_turns() -> None:
 
 def test_the_poorest_comes_first_and_then_who_waited_longest() -> None:
     a1, a2, b1 = (Held(name, name[0], 256) for name in ("a1", "a2", "b1"))
-    one_left = stock(a1, a2, b1, limits=Room(4, 10_000))
+    one_left = inventory(a1, a2, b1, limits=Room(4, 10_000))
     assert admit(one_left, [Wish("a", 1, 256, 1.0), Wish("b", 1, 256, 9.0)]).create == {"b": 1}
-    equals = stock(limits=Room(1, 10_000))
+    equals = inventory(limits=Room(1, 10_000))
     assert admit(equals, [Wish("a", 1, 256, 9.0), Wish("b", 1, 256, 1.0)]).create == {"b": 1}
 
 
 def test_memory_is_a_limit_too() -> None:
-    admission = admit(stock(limits=Room(100, 1_000)), [Wish("a", 10, 300)])
+    admission = admit(inventory(limits=Room(100, 1_000)), [Wish("a", 10, 300)])
     assert admission.create == {"a": 3}
 
 
@@ -56,7 +56,7 @@ def test_the_longest_idle_of_other_actions_are_evicted_as_far_as_needed() -> Non
     assert (admission.create, admission.evict) == ({}, ["old"])
     assert admit(full(*held), [Wish("a", 1, 512)]).evict == ["old", "new"]
     assert admit(full(*held), [Wish("a", 9, 256)]).evict == ["old", "new"]
-    ends = stock(*held, limits=Room(4, 1024), ending=Room(1, 256))
+    ends = inventory(*held, limits=Room(4, 1024), ending=Room(1, 256))
     assert admit(ends, [Wish("a", 1, 256)]).evict == []
     assert admit(ends, [Wish("a", 2, 256)]).evict == ["old"]
 
@@ -88,7 +88,7 @@ def test_nothing_is_evicted_below_the_minimum(spare: int, evicted: list[str]) ->
 def test_room_that_was_made_for_one_wish_is_not_given_to_another() -> None:
     """The large one waits for the end of a small container; the small one must not snatch."""
     held = Held("a1", "a", 256), Held("a2", "a", 256)
-    later = stock(*held, limits=Room(9, 1024), ending=Room(1, 256))
+    later = inventory(*held, limits=Room(9, 1024), ending=Room(1, 256))
     wishes = [Wish("a", 1, 256), Wish("large", 1, 512)]
     admission = admit(later, wishes)
     assert (admission.create, admission.evict) == ({}, [])
@@ -96,19 +96,19 @@ def test_room_that_was_made_for_one_wish_is_not_given_to_another() -> None:
 
 def test_idle_containers_make_way_rather_than_a_wish_waiting_for_requests_to_end() -> None:
     drains = Room(1, 256)
-    waits = stock(shared("busy", "b", None), limits=Room(2, 512), draining=drains)
+    waits = inventory(shared("busy", "b", None), limits=Room(2, 512), draining=drains)
     assert admit(waits, [Wish("a", 1, 256)]).evict == []
-    idles = stock(shared("idle", "b", 1.0), limits=Room(2, 512), draining=drains)
+    idles = inventory(shared("idle", "b", 1.0), limits=Room(2, 512), draining=drains)
     assert admit(idles, [Wish("a", 1, 256)]).evict == ["idle"]
 
 
 def test_reach_counts_what_makes_way_sooner_or_later() -> None:
     held = shared("young", "b", 99.9, ready_at=NOW - 0.1), idle("own", "a", 0.0)
-    some = stock(*held, limits=Room(4, 10_000), draining=Room(1, 256))
+    some = inventory(*held, limits=Room(4, 10_000), draining=Room(1, 256))
     assert admit(some, [Wish("a", 9, 256)]).evict == []
     assert reach(some, Wish("a", 9, 256)) == 3
     assert reach(some, Wish("a", 2, 256)) == 2
-    assert reach(stock(*held, limits=Room(4, 10_000), spare={"b": 0}), Wish("a", 9, 256)) == 2
+    assert reach(inventory(*held, limits=Room(4, 10_000), spare={"b": 0}), Wish("a", 9, 256)) == 2
 
 
 def busy(name: str, ready_at: float = 0.0) -> Held:
@@ -141,10 +141,10 @@ def test_who_has_nothing_takes_turns_but_the_minimum_stays() -> None:
 
 
 def test_what_drains_already_is_waited_for() -> None:
-    drains = stock(busy("b0"), busy("b1"), limits=Room(3, 768), draining=Room(1, 256))
+    drains = inventory(busy("b0"), busy("b1"), limits=Room(3, 768), draining=Room(1, 256))
     assert admit(drains, [Wish("a", 1, 256)]).retire == []
     assert admit(drains, [Wish("c", 1, 256), Wish("a", 1, 256)]).retire == ["b0"]
-    large = stock(idle("free", "b", 1.0), limits=Room(3, 768), draining=Room(1, 512))
+    large = inventory(idle("free", "b", 1.0), limits=Room(3, 768), draining=Room(1, 512))
     assert admit(large, [Wish("a", 1, 512)]).evict == [], "it would not be enough by itself"
 
 

@@ -25,14 +25,14 @@ from slotway.manager.container import Container
 from slotway.manager.plan import (
     Admission,
     Decisions,
+    Inventory,
     Phase,
-    Stock,
     Tempo,
     Wish,
     admit,
     plan_action,
 )
-from slotway.manager.room import fits, spare_of, stock_of
+from slotway.manager.room import fits, inventory_of, spare_of
 from slotway.manager.routers import Router, Routers
 from slotway.manager.views import view_of
 from slotway.records import Keys
@@ -88,7 +88,7 @@ class Books:
         self._by_action: dict[str, set[str]] = {}
         self._wishes: dict[str, Wish] = {}
         """Of the hungry actions' newest plans: containers that could not be created yet."""
-        self.stock: Stock | None = None
+        self.inventory: Inventory | None = None
         """In the middle of a plan: what the cluster had when it began."""
         self._wakes: dict[str, float] = {}
         self._driver, self._keys, self._clock = driver, keys, clock
@@ -295,7 +295,7 @@ class Books:
     def plan(self) -> dict[str, Decisions]:
         """Plans the dirty actions, stages what was decided, and returns it."""
         plans: dict[str, Decisions] = {}
-        wishing, self.stock = False, None
+        wishing, self.inventory = False, None
         names, self.dirty = sorted(self.dirty), set()
         for name in names:
             self.hungry.discard(name)
@@ -352,7 +352,7 @@ class Books:
         if fits(self, wishes):
             admission = Admission(create={wish.action: wish.count for wish in wishes})
         else:
-            admission = admit(stock_of(self, now), wishes)
+            admission = admit(inventory_of(self, now), wishes)
         for name in admission.evict:
             self.drain(self.containers[name], "another action needs its room")
         for name in admission.retire:

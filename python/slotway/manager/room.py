@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from slotway.manager.plan import ContainerView, Held, Phase, Room, RouterView, Stock, Wish, reach
+from slotway.manager.plan import (
+    ContainerView,
+    Held,
+    Inventory,
+    Phase,
+    Room,
+    RouterView,
+    Wish,
+    reach,
+)
 from slotway.v1.ledger_pb2 import CONTAINER_STATE_READY
 
 if TYPE_CHECKING:
@@ -17,7 +26,7 @@ SOON_S = 0.5
 """A container that drains for longer has requests that run, nobody knows for how long."""
 
 
-def stock_of(books: Books, now: float) -> Stock:
+def inventory_of(books: Books, now: float) -> Inventory:
     """What the cluster has, with what is staged."""
     ending, draining, held = [], [], []
     for c in books.containers.values():
@@ -31,7 +40,7 @@ def stock_of(books: Books, now: float) -> Stock:
             idle_at = _idle_at(books, c, now) if ready_at is not None else None
             shared = bool(books.ledger.staged_shares(c.id))
             held.append(Held(c.id, c.record.action, memory_mib, ready_at, idle_at, shared))
-    return Stock(
+    return Inventory(
         limits=Room(books.policy.containers_max, books.policy.memory_mib_max),
         held=held,
         ending=Room(len(ending), sum(ending)),
@@ -110,8 +119,8 @@ def room_for(
     wish = Wish(record.name, room, record.memory_mib, action.admitted_at)
     if fits(books, [wish]):
         return room
-    books.stock = books.stock or stock_of(books, now)
-    return reach(books.stock, wish)
+    books.inventory = books.inventory or inventory_of(books, now)
+    return reach(books.inventory, wish)
 
 
 def fits(books: Books, wishes: Iterable[Wish]) -> bool:

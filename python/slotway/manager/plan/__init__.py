@@ -5,7 +5,7 @@ changes its arguments. What they decide is validated once more by the ledger.
 """
 
 from slotway.manager.plan.action import plan_action
-from slotway.manager.plan.cluster import Admission, Held, Room, Stock, Wish, admit, reach
+from slotway.manager.plan.cluster import Admission, Held, Inventory, Room, Wish, admit, reach
 from slotway.manager.plan.fair import fair
 from slotway.manager.plan.view import (
     ActionView,
@@ -24,12 +24,12 @@ __all__ = [
     "ContainerView",
     "Decisions",
     "Held",
+    "Inventory",
     "Order",
     "Phase",
     "Room",
     "RouterView",
     "Share",
-    "Stock",
     "Tempo",
     "Wish",
     "admit",

@@ -60,7 +60,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Stock:
+class Inventory:
     """What the cluster has at the time `now`."""
 
     limits: Room
@@ -87,53 +87,53 @@ class Admission:
     """Ones in use, of actions that have more than their part of the cluster."""
 
 
-def admit(stock: Stock, wishes: Iterable[Wish]) -> Admission:
+def admit(inventory: Inventory, wishes: Iterable[Wish]) -> Admission:
     """Grants wishes as the module says. No more is evicted than is needed beyond what ends already
     or drains."""
-    sharing = _Sharing(stock)
+    sharing = _Sharing(inventory)
     sharing.run(wishes)
     return sharing.out
 
 
-def reach(stock: Stock, wish: Wish) -> int:
+def reach(inventory: Inventory, wish: Wish) -> int:
     """How many containers of the wish `admit` grants sooner or later, if nothing else changes:
     residence passes, and what drains ends."""
-    sharing = _Sharing(replace(stock, residence_s=-math.inf))
+    sharing = _Sharing(replace(inventory, residence_s=-math.inf))
     return sharing.run([wish])
 
 
 class _Sharing:
     """The working state of one admission."""
 
-    def __init__(self, stock: Stock) -> None:
-        self.stock = stock
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
         self.out = Admission()
         self.containers: Counter[str] = Counter()
         self.memory_mib: Counter[str] = Counter()
-        for one in stock.held:
+        for one in inventory.held:
             self.containers[one.action] += 1
             self.memory_mib[one.action] += one.memory_mib
         late = _Left(
-            stock.limits.containers - self.containers.total(),
-            stock.limits.memory_mib - self.memory_mib.total(),
+            inventory.limits.containers - self.containers.total(),
+            inventory.limits.memory_mib - self.memory_mib.total(),
         )
-        soon = late.less(stock.draining)
-        self.left = [soon.less(stock.ending), soon, late]
+        soon = late.less(inventory.draining)
+        self.left = [soon.less(inventory.ending), soon, late]
         """By when it is there; each counts what is there earlier."""
-        self.spare = dict(stock.spare)
-        self.aged_at = stock.now - stock.residence_s
+        self.spare = dict(inventory.spare)
+        self.aged_at = inventory.now - inventory.residence_s
 
     @cached_property
     def idle(self) -> list[Held]:
         """In the order in which they make way."""
-        there = (one for one in self.stock.held if self._idles(one))
+        there = (one for one in self.inventory.held if self._idles(one))
         return sorted(there, key=lambda one: (one.shared, one.idle_at, one.id))
 
     @cached_property
     def busy(self) -> dict[str, list[Held]]:
         """Per action: containers in use that served for long enough, the longest ready first."""
         rows: dict[str, list[Held]] = {}
-        for one in sorted(self.stock.held, key=lambda one: (_serves_since(one), one.id)):
+        for one in sorted(self.inventory.held, key=lambda one: (_serves_since(one), one.id)):
             if not self._idles(one) and _serves_since(one) <= self.aged_at:
                 rows.setdefault(one.action, []).append(one)
         return rows
@@ -161,7 +161,7 @@ class _Sharing:
 
     def _part(self, action: str, containers: int = 0, memory_mib: int = 0) -> float:
         """The action's part of the cluster, with so much more."""
-        limits = self.stock.limits
+        limits = self.inventory.limits
         return max(
             (self.containers[action] + containers) / max(1, limits.containers),
             (self.memory_mib[action] + memory_mib) / max(1, limits.memory_mib),
