@@ -119,6 +119,9 @@ class Ledger:
     # What the plan wants.
     def add(self, container: str, capacity: int) -> None:
         """Stages a new record without shares."""
+    def give(self, container: str, capacity: int) -> None:
+        """Stages the record with a capacity: a stem cell, which was added with 0, becomes an action's. LedgerError if
+        it has a capacity already."""
     def touch(self, container: str) -> None:
         """Stages a rewrite of the record, because a field that the ledger does not know has changed."""
     def remove(self, container: str) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from slotway.etcd import Access
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_STOCK = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -60,8 +61,26 @@ def _pairs(value: object) -> object:
         return value
     parts = [part.partition("=") for part in re.split(r"[,\s]+", value) if part]
     if not all(sign for _, sign, _ in parts):
-        raise ValueError('not pairs: write kind=image, as in "python:3=slotway/python:3"')
-    return {key: image for key, _, image in parts}
+        raise ValueError('not pairs: write kind=value, as in "python:3=slotway/python:3"')
+    return {key: text for key, _, text in parts}
+
+
+def _stocks(value: dict[str, str]) -> dict[str, str]:
+    for kind, text in value.items():
+        match = _STOCK.fullmatch(text)
+        if match is None or int(match[1]) > int(match[2] or match[1]) or int(match[1]) > 1000:
+            raise ValueError(
+                f"{kind}={text}: write the least and the most stem cells to be kept, at most 1000,"
+                ' as in "python:3=2-8", or one number for both'
+            )
+    return value
+
+
+def stock_of(text: str) -> tuple[int, int]:
+    """The least and the most of "2-8" or "2"."""
+    match = _STOCK.fullmatch(text)
+    assert match is not None, text
+    return int(match[1]), int(match[2] or match[1])
 
 
 def _subnet(value: str | None) -> str | None:
@@ -206,6 +225,16 @@ class ManagerSection(Listening):
     docker_subnet: Annotated[str | None, AfterValidator(_subnet)] = None
     docker_cpus: float | None = Field(default=None, ge=0, le=1024)
     docker_images: Annotated[dict[str, str], BeforeValidator(_pairs)] | None = None
+    prewarm: Annotated[dict[str, str], BeforeValidator(_pairs), AfterValidator(_stocks)] = {}
+    """The least and the most stem cells of each kind: "python:3=2-8". Empty: none."""
+    prewarm_ttl: Duration = Field(
+        default=timedelta(minutes=5), ge=timedelta(seconds=1), le=timedelta(days=7)
+    )
+    """How long a stem cell beyond the least is kept."""
+    prewarm_memory_mib: int = Field(default=256, ge=64, le=4096)
+    """A stem cell serves actions of just this memory, in MiB."""
+    prewarm_concurrency: int = Field(default=200, ge=1, le=1000)
+    """The greatest C that a stem cell serves: its limits of processes and files hold so many."""
     code_store: str = ""
     """Any fsspec URL; empty: `data_dir`/code."""
     lease: Duration = Field(

@@ -11,7 +11,7 @@ from slotway.cli.report import EXIT_CODES, print_json, print_table
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Look at containers.")
 
-COLUMNS = ("id", "action", "revision", "state", "capacity", "granted", "routers", "address")
+COLUMNS = ("id", "action", "state", "capacity", "granted", "routers", "address")
 
 
 @app.callback()
@@ -48,4 +48,5 @@ def list_(
         return
     for container in found:
         container["routers"] = describe.shares(container)
+        container["action"] = describe.owner(container)
     print_table(COLUMNS, [[container[column] for column in COLUMNS] for container in found])

@@ -44,6 +44,7 @@ def container(status: ContainerStatus, names: dict[str, str]) -> dict[str, Any]:
         "id": record.id,
         "action": record.action,
         "revision": record.revision,
+        "kind": record.kind,
         "state": ContainerState.Name(record.state).removeprefix("CONTAINER_STATE_").lower(),
         "state_age_seconds": round(status.state_age.ToTimedelta().total_seconds(), 3),
         "capacity": record.capacity,
@@ -106,6 +107,11 @@ def cluster(message: Cluster) -> dict[str, Any]:
         "routers": [router(status) for status in message.routers],
         "containers": [container(status, names) for status in message.containers],
     }
+
+
+def owner(shown: dict[str, Any]) -> str:
+    """Whose container it is; a stem cell is nobody's yet."""
+    return f"{shown['action']} r{shown['revision']}" if shown["action"] else f"({shown['kind']})"
 
 
 def shares(shown: dict[str, Any]) -> str:

@@ -50,6 +50,14 @@ def dev(
             metavar="DURATION", help='How long an idle container is kept, "5m".', **_UNSET
         ),
     ] = None,
+    prewarm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND=MIN-MAX",
+            help='Stem cells kept per kind, as in "python:3=2-8": cold starts are quicker.',
+            **_UNSET,
+        ),
+    ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the containers running at the end.")
     ] = False,
@@ -82,7 +90,11 @@ def dev(
         configure(LogConfig(level="warning"))
         folder = make_folder((data_dir or state_dir() / "dev").absolute(), "data_dir")
         raise_limit(4096, "for requests, slots and containers")
-        limits: dict[str, Any] = {"containers_max": containers_max, "keep_warm": keep_warm}
+        limits: dict[str, Any] = {
+            "containers_max": containers_max,
+            "keep_warm": keep_warm,
+            "prewarm": prewarm,
+        }
         given = {name: value for name, value in limits.items() if value is not None}
         if driver == "docker":
             # An engine tells its clusters apart by their names and subnets alone.

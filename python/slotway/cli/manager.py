@@ -68,6 +68,14 @@ def manager(
             metavar="DURATION", help='How long an idle container is kept, "5m".', **_UNSET
         ),
     ] = None,
+    prewarm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND=MIN-MAX",
+            help='Stem cells kept per kind, as in "python:3=2-8": cold starts are quicker.',
+            **_UNSET,
+        ),
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error.", **_UNSET)
     ] = None,
@@ -107,6 +115,7 @@ def manager(
             containers_max=containers_max,
             memory_max_mib=memory_max_mib,
             keep_warm=keep_warm,
+            prewarm=prewarm,
         ),
     }
     with reporting():

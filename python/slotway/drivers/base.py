@@ -64,6 +64,7 @@ class ContainerSpec:
     kind: str
     """The runtime, for instance "python:3"."""
     capacity: int
+    """C, or the greatest one that its limits have to hold."""
     memory_mib: int
     address: str = ""
     """As recorded: what `Driver.address` gave."""

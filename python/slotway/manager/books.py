@@ -11,7 +11,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 
@@ -20,6 +20,7 @@ from slotway.drivers.base import ContainerId, Driver, Label
 from slotway.errors import SlotwayError
 from slotway.manager.action import Action
 from slotway.manager.addresses import AddressCount
+from slotway.manager.cells import Cells
 from slotway.manager.chain import Records, Term
 from slotway.manager.container import Container
 from slotway.manager.plan import (
@@ -32,7 +33,9 @@ from slotway.manager.plan import (
     admit,
     plan_action,
 )
-from slotway.manager.room import fits, inventory_of, spare_of
+from slotway.manager.policy import Policy
+from slotway.manager.prewarm import give_cells, keep_cells
+from slotway.manager.room import fits, inventory_of, keep_warm_of, spare_of
 from slotway.manager.routers import Router, Routers
 from slotway.manager.views import view_of
 from slotway.records import Keys
@@ -42,25 +45,11 @@ from slotway.v1.ledger_pb2 import (
     CONTAINER_STATE_DESTROYING,
     CONTAINER_STATE_DRAINING,
     CONTAINER_STATE_INITIALISING,
+    CONTAINER_STATE_PREWARMED,
     CONTAINER_STATE_READY,
 )
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How many containers there may be, and how long they are kept. Seconds."""
-
-    containers_max: int = 100
-    memory_mib_max: int = 64 * 1024
-    keep_warm_s: float = 60.0
-    overrun_grace_s: float = 5.0
-    drain_grace_s: float = 5.0
-    """Past the action's timeout, for a container that drains."""
-    silence_grace_s: float = 30.0
-    residence_s: float = 1.0
-    """How long a container serves at least, before others may have its room."""
 
 
 class Books:
@@ -93,6 +82,7 @@ class Books:
         self._wakes: dict[str, float] = {}
         self._driver, self._keys, self._clock = driver, keys, clock
         self.addresses = AddressCount(driver.numbered, keys)
+        self.cells = Cells(policy.prewarm)
         self.began_at = clock()
         self._tempo = Tempo(silent_grace_s=policy.silence_grace_s)
 
@@ -109,6 +99,7 @@ class Books:
         now, before = self._clock(), self.containers
         self.revision = records.revision
         self.containers, self._by_action, self._wishes = {}, {}, {}
+        self.cells.clear()
         shares = []
         for item in records.containers:
             record = records.read(ledger_pb2.ContainerRecord, item)
@@ -118,7 +109,7 @@ class Books:
             container.record, container.mod_revision = record, item.mod_revision
             if taken_over and record.state == CONTAINER_STATE_INITIALISING:
                 container.failed = True
-            self._enlist(container)
+            self.enlist(container)
             shares.append((record.id, record.capacity, dict(record.shares)))
             if not record.shares:
                 container.idle_since = container.idle_since or now
@@ -143,13 +134,18 @@ class Books:
             else:
                 self.advance(container)
 
-    def _enlist(self, container: Container) -> None:
+    def enlist(self, container: Container) -> None:
+        """The container is there, or comes: an action's, or a stem cell."""
         self.containers[container.id] = container
+        if container.is_cell:
+            self.cells.add(container)
+            return
         self._by_action.setdefault(container.record.action, set()).add(container.id)
 
     def forget(self, name: str) -> None:
         """The container's record is gone."""
         container = self.containers.pop(name, None)
+        self.cells.discard(name)
         if container is not None:
             ids = self._by_action.get(container.record.action, set())
             ids.discard(name)
@@ -160,8 +156,9 @@ class Books:
     def touched(self, container: Container) -> None:
         """Something of the container changed: its action is planned in this turn, and so are those
         that wait for room."""
-        self.dirty.add(container.record.action)
-        if container.phase in (Phase.ENDING, Phase.DRAINING):
+        if not container.is_cell:
+            self.dirty.add(container.record.action)
+        if container.is_cell or container.phase in (Phase.ENDING, Phase.DRAINING):
             self.dirty.update(self.hungry)
 
     def of(self, action: str) -> Iterable[Container]:
@@ -202,7 +199,10 @@ class Books:
         if container.failed and container.phase is Phase.COMING:
             self.enter(container, CONTAINER_STATE_DESTROYING, "it did not come to serve")
         elif container.done == container.state == CONTAINER_STATE_CREATING:
-            self.enter(container, CONTAINER_STATE_INITIALISING)
+            cell = container.is_cell
+            self.enter(
+                container, CONTAINER_STATE_PREWARMED if cell else CONTAINER_STATE_INITIALISING
+            )
         elif container.done == container.state == CONTAINER_STATE_INITIALISING:
             self.enter(container, CONTAINER_STATE_READY)
             container.unspread, container.idle_since = True, now
@@ -253,7 +253,7 @@ class Books:
                     container.idle_since = None
                 elif container.idle_since is None:
                     container.idle_since = now
-                elif now - container.idle_since >= self._keep_warm_s(container):
+                elif now - container.idle_since >= keep_warm_of(self, container):
                     name = container.record.action
                     left = spare.get(name, math.inf)
                     if left > 0:
@@ -269,12 +269,7 @@ class Books:
                 router.was_fresh = fresh
                 self.changed(router)
         self.dirty.update(self.hungry)
-
-    def _keep_warm_s(self, container: Container) -> float:
-        action = self.actions.get(container.record.action)
-        if action is None or not action.record.HasField("keep_warm_ms"):
-            return self.policy.keep_warm_s
-        return action.record.keep_warm_ms / 1000
+        keep_cells(self, now)
 
     def changed(self, router: Router) -> None:
         """What is known of a router changed: everything that it has a part in is planned."""
@@ -346,13 +341,15 @@ class Books:
             self.wake_at(decisions.wake_at, name)
 
     def _admit(self) -> None:
+        now = self._clock()
+        left = give_cells(self, list(self._wishes.values()), now)
+        self._wishes = {wish.action: wish for wish in left}
         if self.addresses.left() == 0:
             return  # no eviction would help
-        now, wishes = self._clock(), self._wishes.values()
-        if fits(self, wishes):
-            admission = Admission(create={wish.action: wish.count for wish in wishes})
+        if fits(self, left):
+            admission = Admission(create={wish.action: wish.count for wish in left})
         else:
-            admission = admit(inventory_of(self, now), wishes)
+            admission = admit(inventory_of(self, now), left)
         for name in admission.evict:
             self.drain(self.containers[name], "another action needs its room")
         for name in admission.retire:
@@ -364,25 +361,36 @@ class Books:
             for _ in range(count):
                 if self.addresses.left() == 0:
                     return
-                self._create(action.record)
+                self._start(action.record)
 
-    def _create(self, action: ledger_pb2.ActionRecord) -> None:
+    def _start(self, action: ledger_pb2.ActionRecord) -> None:
+        self.cells.started(action, self._clock())
+        self.create(
+            ledger_pb2.ContainerRecord(
+                action=action.name,
+                revision=action.revision,
+                capacity=action.concurrency,
+                timeout_ms=action.timeout_ms,
+                kind=action.kind,
+                made_for=action.concurrency,
+                memory_mib=action.memory_mib,
+            )
+        )
+
+    def create(self, what: ledger_pb2.ContainerRecord) -> None:
+        """Stages a new container; `what` says whose, and what for."""
         name = ContainerId(secrets.token_hex(8))
         record = ledger_pb2.ContainerRecord(
             id=name,
-            action=action.name,
-            revision=action.revision,
             state=CONTAINER_STATE_CREATING,
-            capacity=action.concurrency,
             address=self._driver.address(name, self.addresses.take()),
             driver=self._driver.name,
             engine=self._driver.engine(),
             term=f"{self.term[0]}.{self.term[1]}",
-            timeout_ms=action.timeout_ms,
-            memory_mib=action.memory_mib,
             created_at_ms=time.time_ns() // 1_000_000,
         )
+        record.MergeFrom(what)
         container = Container(record, self._clock())
-        self._enlist(container)
-        self.ledger.add(name, action.concurrency)
-        log.info("container", id=name, action=action.name, state="creating")
+        self.enlist(container)
+        self.ledger.add(name, record.capacity)
+        log.info("container", id=name, action=record.action or None, state="creating")

@@ -19,7 +19,11 @@ from slotway.v1.ledger_pb2 import (
 )
 
 TRANSITIONS: Final[dict[int, set[int]]] = {
-    CONTAINER_STATE_CREATING: {CONTAINER_STATE_INITIALISING, CONTAINER_STATE_DESTROYING},
+    CONTAINER_STATE_CREATING: {
+        CONTAINER_STATE_PREWARMED,
+        CONTAINER_STATE_INITIALISING,
+        CONTAINER_STATE_DESTROYING,
+    },
     CONTAINER_STATE_PREWARMED: {CONTAINER_STATE_INITIALISING, CONTAINER_STATE_DESTROYING},
     CONTAINER_STATE_INITIALISING: {CONTAINER_STATE_READY, CONTAINER_STATE_DESTROYING},
     CONTAINER_STATE_READY: {CONTAINER_STATE_DRAINING, CONTAINER_STATE_DESTROYING},
@@ -82,6 +86,11 @@ class Container:
     def id(self) -> str:
         """Never reused."""
         return self.record.id
+
+    @property
+    def is_cell(self) -> bool:
+        """A stem cell: nobody's yet."""
+        return not self.record.action
 
     @property
     def state(self) -> ledger_pb2.ContainerState.ValueType:

@@ -18,7 +18,7 @@ from slotway.drivers.base import Driver, DriverError, EndedLoadingError
 from slotway.errors import SlotwayError
 from slotway.etcd import Client
 from slotway.manager.action import Action
-from slotway.manager.books import Books, Policy
+from slotway.manager.books import Books
 from slotway.manager.chain import Chain, DeposedError, Term
 from slotway.manager.commits import Commits
 from slotway.manager.container import Container
@@ -38,6 +38,7 @@ from slotway.manager.inbox import (
 from slotway.manager.ledger import LedgerSeen, term_of
 from slotway.manager.messages import Messages
 from slotway.manager.plan import Phase
+from slotway.manager.policy import Policy
 from slotway.manager.replica import Replica
 from slotway.manager.routers import Router, Routers
 from slotway.manager.sessions import PROTOCOL_MAX, PROTOCOL_MIN, Session
@@ -351,6 +352,8 @@ class Loop:
         if happening.error is not None:
             container.failed = True
             log.warning("a container failed", id=container.id, why=str(happening.error))
+            if container.is_cell:
+                self.books.cells.failed(container, self._now())
             if action is not None and current:
                 self._failed(action, happening.error)
         else:
@@ -377,7 +380,9 @@ class Loop:
                 loading = container.state == ledger_pb2.CONTAINER_STATE_INITIALISING
                 what = EndedLoadingError() if loading else DriverError(ENDED_STARTING)
                 self._failed(action, what)
-        log.info("container", id=name, action=container.record.action, state="ended")
+        if container.is_cell and container.phase is Phase.COMING:
+            self.books.cells.failed(container, self._now())
+        log.info("container", id=name, action=container.record.action or None, state="ended")
         self._messages.ended(name, self.books.end(container))
 
     async def _compare(self, stock: Listed) -> None:

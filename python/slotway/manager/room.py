@@ -29,12 +29,15 @@ SOON_S = 0.5
 def inventory_of(books: Books, now: float) -> Inventory:
     """What the cluster has, with what is staged."""
     ending, draining, held = [], [], []
+    cells = {cell.id for cell in books.cells.idle()}
     for c in books.containers.values():
         memory_mib = c.record.memory_mib
         if c.phase is Phase.ENDING or (c.phase is Phase.DRAINING and now - c.since < SOON_S):
             ending.append(memory_mib)
         elif c.phase is Phase.DRAINING:
             draining.append(memory_mib)
+        elif c.id in cells:  # they go before everything else
+            held.append(Held(c.id, "", memory_mib, c.since, idle_at=0.0))
         else:
             ready_at = c.since if c.state == CONTAINER_STATE_READY else None
             idle_at = _idle_at(books, c, now) if ready_at is not None else None
@@ -90,6 +93,14 @@ def spare_of(books: Books) -> dict[str, float]:
         for name, action in books.actions.items()
         if action.record.containers_min
     }
+
+
+def keep_warm_of(books: Books, container: Container) -> float:
+    """How long the container is kept without any share; seconds."""
+    action = books.actions.get(container.record.action)
+    if action is None or not action.record.HasField("keep_warm_ms"):
+        return books.policy.keep_warm_s
+    return action.record.keep_warm_ms / 1000
 
 
 def room_for(

@@ -19,13 +19,12 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from slotway._slotcore import Ledger
-from slotway.config import ManagerConfig, split_address
+from slotway.config import ManagerConfig, split_address, stock_of
 from slotway.drivers import open_driver
 from slotway.drivers.base import Driver
 from slotway.errors import SlotwayError
 from slotway.etcd import Client
 from slotway.manager.actions import CODE_BYTES_MAX, Actions, CodeKeeper
-from slotway.manager.books import Policy
 from slotway.manager.chain import DeposedError
 from slotway.manager.codestore import CodeStore
 from slotway.manager.followers import Followers
@@ -33,6 +32,8 @@ from slotway.manager.inbox import Closed, Inbox, Opened, Reported, Write
 from slotway.manager.leader import Leadership, Reign
 from slotway.manager.loop import Loop
 from slotway.manager.overview import Overview
+from slotway.manager.plan import Stock
+from slotway.manager.policy import Policy
 from slotway.manager.routers import Routers
 from slotway.manager.sessions import Session, Sessions
 from slotway.manager.standby import Standby
@@ -345,6 +346,16 @@ def policy_of(config: ManagerConfig) -> Policy:
         drain_grace_s=max(timedelta(seconds=1), config.overrun_grace).total_seconds(),
         silence_grace_s=config.silence_grace.total_seconds(),
         residence_s=config.residence.total_seconds(),
+        prewarm=tuple(
+            Stock(
+                kind,
+                *stock_of(text),
+                ttl_s=config.prewarm_ttl.total_seconds(),
+                memory_mib=config.prewarm_memory_mib,
+                concurrency=config.prewarm_concurrency,
+            )
+            for kind, text in config.prewarm.items()
+        ),
     )
 
 

@@ -92,8 +92,8 @@ class Starts:
         if container.failed and state != ledger_pb2.CONTAINER_STATE_DESTROYING:
             return
         match state:
-            case ledger_pb2.CONTAINER_STATE_CREATING if action is not None:
-                work = self._create(container, label, action.kind, ledger)
+            case ledger_pb2.CONTAINER_STATE_CREATING if action is not None or container.is_cell:
+                work = self._create(container, label, ledger)
             case ledger_pb2.CONTAINER_STATE_INITIALISING if action is not None:
                 work = self._initialise(container, action)
             case ledger_pb2.CONTAINER_STATE_DESTROYING:
@@ -115,7 +115,7 @@ class Starts:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _create(self, container: Container, label: Label, kind: str, ledger: str) -> None:
+    async def _create(self, container: Container, label: Label, ledger: str) -> None:
         error: SlotwayError | None = None
         try:
             async with self._creating, asyncio.timeout(self._create_s):
@@ -124,7 +124,12 @@ class Starts:
                 record = container.record
                 await self._driver.create(
                     ContainerSpec(
-                        label, kind, record.capacity, record.memory_mib, record.address, ledger
+                        label,
+                        record.kind,
+                        record.made_for,
+                        record.memory_mib,
+                        record.address,
+                        ledger,
                     )
                 )
         except TimeoutError:
@@ -262,6 +267,7 @@ def init_value(action: ledger_pb2.ActionRecord, code: bytes) -> dict[str, object
         "main": action.main or "main",
         "code": base64.b64encode(code).decode() if action.binary else code.decode(),
         "binary": action.binary,
+        "concurrency": action.concurrency,  # beyond OpenWhisk's: a stem cell is made for more
         "env": {
             "__OW_NAMESPACE": namespace,
             "__OW_ACTION_NAME": f"/{action.name}",
