@@ -17,12 +17,12 @@ import structlog
 
 from slotway._slotcore import Ledger, LedgerError
 from slotway.drivers.base import ContainerId, Driver, Label
-from slotway.errors import SlotwayError
 from slotway.manager.action import Action
 from slotway.manager.addresses import AddressCount
 from slotway.manager.cells import Cells
 from slotway.manager.chain import Records, Term
 from slotway.manager.container import Container
+from slotway.manager.endings import Endings
 from slotway.manager.plan import (
     Admission,
     Decisions,
@@ -50,6 +50,9 @@ from slotway.v1.ledger_pb2 import (
 )
 
 log = structlog.get_logger(__name__)
+
+WHY_MAX = 300
+"""Characters of an error that are recorded with a container."""
 
 
 class Books:
@@ -83,6 +86,7 @@ class Books:
         self._driver, self._keys, self._clock = driver, keys, clock
         self.addresses = AddressCount(driver.numbered, keys)
         self.cells = Cells(policy.prewarm)
+        self.endings = Endings()
         self.began_at = clock()
         self._tempo = Tempo(silent_grace_s=policy.silence_grace_s)
 
@@ -165,24 +169,6 @@ class Books:
         """The action's containers."""
         return [self.containers[name] for name in sorted(self._by_action.get(action, ()))]
 
-    def refusal(self, name: str) -> SlotwayError | None:
-        """Why requests of this action that wait are to be refused; None: they may wait."""
-        action = self.actions.get(name)
-        if action is None:
-            return SlotwayError(f"no action is named {name}", reason="ACTION_NOT_FOUND")
-        if action.record.memory_mib > self.policy.memory_mib_max:
-            return SlotwayError(
-                f"a container of {name} takes {action.record.memory_mib} MiB, and the cluster has "
-                f"{self.policy.memory_mib_max} MiB",
-                reason="CLUSTER_FULL",
-            )
-        used_up = self.addresses.refusal()
-        if used_up is not None and not any(
-            c.phase in (Phase.COMING, Phase.READY) for c in self.of(name)
-        ):
-            return used_up
-        return action.refusal(self._clock())
-
     # Containers' lives.
 
     def label(self, container: Container) -> Label:
@@ -197,7 +183,9 @@ class Books:
         if container.ended:
             return
         if container.failed and container.phase is Phase.COMING:
-            self.enter(container, CONTAINER_STATE_DESTROYING, "it did not come to serve")
+            why = f": {container.why[:WHY_MAX]}" if container.why else ""
+            reason = f"it did not come to serve{why}"
+            self.enter(container, CONTAINER_STATE_DESTROYING, reason)
         elif container.done == container.state == CONTAINER_STATE_CREATING:
             cell = container.is_cell
             self.enter(

@@ -114,8 +114,9 @@ def room_for(
     record = action.record
     if record.memory_mib > books.policy.memory_mib_max:
         return 0
-    if now < action.not_before:
-        books.wake_at(action.not_before, record.name)
+    pause_until = action.pause_until(now)
+    if pause_until is not None:
+        books.wake_at(pause_until, record.name)
         return 0
     waiting = sum(router.waiting for router in routers)
     room = -(-waiting // record.concurrency) + record.containers_min
