@@ -26,7 +26,7 @@ from slotway.errors import SlotwayError
 from slotway.status import CallError, from_rpc_error
 from slotway.v1 import action_pb2 as _actions
 from slotway.v1 import cluster_pb2 as _cluster
-from slotway.v1.action_pb2 import Action, Exec, Limits
+from slotway.v1.action_pb2 import Action, Exec, Limits, Trouble
 from slotway.v1.action_pb2_grpc import ActionServiceStub
 from slotway.v1.cluster_pb2 import Cluster
 from slotway.v1.cluster_pb2_grpc import ClusterServiceStub
@@ -42,6 +42,7 @@ __all__ = [
     "Cluster",
     "Exec",
     "Limits",
+    "Trouble",
 ]
 
 MESSAGE_BYTES_MAX = 24 * 1024 * 1024
@@ -212,6 +213,13 @@ class Client:
         async with _translated():
             return (await self._actions.GetAction(request, timeout=TIMEOUT_SECONDS)).action
 
+    async def get_trouble(self, name: str) -> Trouble | None:
+        """What goes wrong with an action's containers at present; None: nothing that is known."""
+        request = _actions.GetActionRequest(name=name)
+        async with _translated():
+            response = await self._actions.GetAction(request, timeout=TIMEOUT_SECONDS)
+        return response.trouble if response.HasField("trouble") else None
+
     async def get_code(self, name: str) -> bytes:
         """Reads an action's code."""
         request = _actions.GetActionRequest(name=name, with_code=True)
@@ -236,12 +244,11 @@ class Client:
         async with _translated():
             await self._actions.DeleteAction(request, timeout=TIMEOUT_SECONDS)
 
-    async def cluster(self) -> Cluster:
-        """The cluster as its leader sees it."""
+    async def cluster(self, *, with_ended: bool = False) -> Cluster:
+        """The cluster as its leader sees it; with the newest containers that ended, if wanted."""
+        request = _cluster.GetClusterRequest(with_ended=with_ended)
         async with _translated():
-            response = await self._cluster.GetCluster(
-                _cluster.GetClusterRequest(), timeout=TIMEOUT_SECONDS
-            )
+            response = await self._cluster.GetCluster(request, timeout=TIMEOUT_SECONDS)
         return response.cluster
 
     async def watch(self) -> AsyncGenerator[Cluster, None]:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from slotway import aio
-from slotway.aio import Action, Activation, Cluster
+from slotway.aio import Action, Activation, Cluster, Trouble
 
 _T = TypeVar("_T")
 
@@ -113,6 +113,10 @@ class Client:
         """Reads one action."""
         return self._wait(self._client.get_action(name))
 
+    def get_trouble(self, name: str) -> Trouble | None:
+        """What goes wrong with an action's containers at present; None: nothing that is known."""
+        return self._wait(self._client.get_trouble(name))
+
     def get_code(self, name: str) -> bytes:
         """Reads an action's code."""
         return self._wait(self._client.get_code(name))
@@ -125,9 +129,9 @@ class Client:
         """Deletes an action; its containers drain."""
         self._wait(self._client.delete_action(name, expected_revision=expected_revision))
 
-    def cluster(self) -> Cluster:
-        """The cluster as its leader sees it."""
-        return self._wait(self._client.cluster())
+    def cluster(self, *, with_ended: bool = False) -> Cluster:
+        """The cluster as its leader sees it; with the newest containers that ended, if wanted."""
+        return self._wait(self._client.cluster(with_ended=with_ended))
 
     def watch(self) -> Iterator[Cluster]:
         """The cluster now, and again after each change; ends with a CallError when the leader

@@ -141,11 +141,15 @@ class Leader:
         self.known: dict[str, ledger_pb2.ActionRecord] = {}
         self.error: SlotwayError | None = None
         self.writes: list[Write] = []
+        self.troubles: dict[str, pb.Trouble] = {}
 
     def records(self) -> dict[str, ledger_pb2.ActionRecord]:
         if self.error is not None:
             raise self.error
         return self.known
+
+    def trouble(self, name: str) -> pb.Trouble | None:
+        return self.troubles.get(name)
 
     def write(self, write: Write) -> None:
         if self.error is not None:

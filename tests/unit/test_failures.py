@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from slotway.drivers.base import DriverError
-from slotway.manager.action import CRASH_PAUSE_S_MAX, FAILURES_TOLD, SHORT_S, Action
+from slotway.manager.action import CRASH_PAUSE_S_MAX, FAILURES_TOLD, SHORT_S, TROUBLE_S, Action
 from slotway.manager.endings import ACTIONS_MAX, ENDINGS_MAX, Ending, Endings
 from slotway.v1 import ledger_pb2
 
@@ -74,6 +74,29 @@ def test_waiters_are_told_of_crashes_after_some_unless_a_container_serves() -> N
     assert refusal.reason == "CREATE_FAILED"
     assert "crash soon after they come to serve: it ended by itself: exit code 1" in str(refusal)
     assert action.refusal(now) is None, "the pause is over"
+
+
+def test_trouble_is_told_until_it_is_over() -> None:
+    action, now = new(), 1000.0
+    assert action.trouble(now) is None
+    for _ in range(2):
+        action.failed(DriverError("no space left on device"), now)
+        now = action.not_before
+    action.failed(DriverError("still none"), now)
+    trouble = action.trouble(now + 0.25)
+    assert trouble is not None
+    assert (trouble.failures, trouble.reason) == (3, "still none")
+    assert trouble.age.ToMilliseconds() == 250
+    assert trouble.pause.ToMilliseconds() > 1000
+    action.served()
+    assert action.trouble(now + 0.25) is None
+    for _ in range(2):
+        action.crashed(ERROR, 0.01, now)
+    crashing = action.trouble(now + 1.0)
+    assert crashing is not None
+    assert (crashing.failures, crashing.reason) == (2, str(ERROR))
+    assert not crashing.HasField("pause"), "it is over"
+    assert action.trouble(now + TROUBLE_S + 1) is None
 
 
 def test_the_newest_ends_of_the_newest_actions_are_remembered() -> None:

@@ -201,7 +201,7 @@ def get(
     output: Output = Format.TABLE,
     endpoint: Endpoint = None,
 ) -> None:
-    """Shows one action.
+    """Shows one action, and what goes wrong with its containers ("trouble"), if anything does.
 
     Examples:
       slotway action get hello
@@ -213,13 +213,17 @@ def get(
 
     with connected(endpoint) as client:
         action = client.get_action(full_name(name))
+        trouble = client.get_trouble(action.name)
         if save is not None:
             save.write_bytes(client.get_code(action.name))
             say(f"wrote the code to {save}")
     shown = describe.action(action)
+    shown["trouble"] = None if trouble is None else describe.trouble(trouble)
     if output is Format.JSON:
         print_json(shown)
         return
+    if shown["trouble"] is not None:
+        shown["trouble"] = as_json(shown["trouble"])
     shown["parameters"] = as_json(shown["parameters"], indent=None)
     print_table(("field", "value"), [(key, _cell(value)) for key, value in shown.items()])
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from slotway.drivers.base import EndedLoadingError
 from slotway.errors import SlotwayError
-from slotway.v1 import ledger_pb2
+from slotway.v1 import action_pb2, ledger_pb2
 
 BACK_OFF_S = 0.5
 BACK_OFF_S_MAX = 30.0
@@ -22,7 +22,7 @@ SHORT_S = 5.0
 CRASH_PAUSE_S_MAX = 10.0
 """Requests may be at fault: those that are not shall not wait for long."""
 TROUBLE_S = 60.0
-"""What went wrong is shown for so long, past the pause that it caused."""
+"""A row of crashes is told of for so long after the newest one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +35,7 @@ class Action:
     """In a row, of containers that did not come to serve."""
     error: SlotwayError | None = None
     """The newest of them."""
+    failed_at: float = -math.inf
     not_before: float = 0.0
     """No container is created before this; the loop's seconds."""
     admitted_at: float = 0.0
@@ -49,7 +50,7 @@ class Action:
 
     def failed(self, error: SlotwayError, now: float) -> None:
         """Backs off, longer each time. Failures of containers that were begun before are one."""
-        self.error = error
+        self.error, self.failed_at = error, now
         if now >= self.not_before:
             self.failures += 1
             pause = min(BACK_OFF_S_MAX, BACK_OFF_S * 2.0 ** (self.failures - 1))
@@ -67,6 +68,19 @@ class Action:
         if self.crashes > 1:
             pause = min(CRASH_PAUSE_S_MAX, BACK_OFF_S * 2.0 ** (self.crashes - 2))
             self.crash_pause_until = now + pause * random.uniform(0.8, 1.2)
+
+    def trouble(self, now: float) -> action_pb2.Trouble | None:
+        """What there is to be told of failures; None: nothing that still matters."""
+        crashes = self.crashes if now - self.crashed_at < TROUBLE_S else 0
+        if not (self.failures or crashes):
+            return None
+        crashed = crashes and (self.crashed_at > self.failed_at or not self.failures)
+        at, error = (self.crashed_at, self.crash) if crashed else (self.failed_at, self.error)
+        trouble = action_pb2.Trouble(failures=self.failures + crashes, reason=str(error))
+        trouble.age.FromMilliseconds(int((now - at) * 1000))
+        if (until := self.pause_until(now)) is not None:
+            trouble.pause.FromMilliseconds(int((until - now) * 1000))
+        return trouble
 
     def pause_until(self, now: float) -> float | None:
         """Until when no container is created; None: it may be now."""

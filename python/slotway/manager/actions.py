@@ -56,6 +56,9 @@ class Leading(Protocol):
     def records(self) -> dict[str, ledger_pb2.ActionRecord]:
         """All of them; raises SlotwayError NOT_LEADER or NO_LEADER if another one leads."""
 
+    def trouble(self, name: str) -> action_pb2.Trouble | None:
+        """What goes wrong with the action's containers; raises as above."""
+
     def write(self, write: Write) -> None:
         """Hands a write to the loop; raises as above."""
 
@@ -99,7 +102,9 @@ class Actions(action_pb2_grpc.ActionServiceServicer):
             record = self._leading.records().get(request.name)
             if record is None:
                 raise SlotwayError(f"no action is named {request.name}", reason="ACTION_NOT_FOUND")
-            response = action_pb2.GetActionResponse(action=message_of(record))
+            response = action_pb2.GetActionResponse(
+                action=message_of(record), trouble=self._leading.trouble(request.name)
+            )
             if request.with_code:
                 response.code = await self._code.get(record.code_sha256)
         except SlotwayError as exc:

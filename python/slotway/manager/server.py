@@ -117,6 +117,11 @@ class Manager:
         """See `actions.Leading`."""
         return {name: action.record for name, action in self.loop().books.actions.items()}
 
+    def trouble(self, name: str) -> action_pb2.Trouble | None:
+        """See `actions.Leading`."""
+        action = self.loop().books.actions.get(name)
+        return action.trouble(asyncio.get_running_loop().time()) if action else None
+
     def write(self, write: Write) -> None:
         """See `actions.Leading`."""
         self.loop()
