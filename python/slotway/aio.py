@@ -26,7 +26,7 @@ from slotway.errors import SlotwayError
 from slotway.status import CallError, from_rpc_error
 from slotway.v1 import action_pb2 as _actions
 from slotway.v1 import cluster_pb2 as _cluster
-from slotway.v1.action_pb2 import Action, Exec, Limits
+from slotway.v1.action_pb2 import Action, Exec, Limits, Trouble
 from slotway.v1.action_pb2_grpc import ActionServiceStub
 from slotway.v1.cluster_pb2 import Cluster
 from slotway.v1.cluster_pb2_grpc import ClusterServiceStub
@@ -42,6 +42,7 @@ __all__ = [
     "Cluster",
     "Exec",
     "Limits",
+    "Trouble",
 ]
 
 MESSAGE_BYTES_MAX = 24 * 1024 * 1024
@@ -161,6 +162,9 @@ class Client:
         concurrency: int = 1,
         timeout: float = 60.0,  # noqa: ASYNC109 - the action's own
         memory_mib: int = 256,
+        containers_min: int = 0,
+        containers_max: int | None = None,
+        keep_warm: float | None = None,
         kind: str = "python:3",
         main: str = "main",
         parameters: Mapping[str, Any] | None = None,
@@ -169,15 +173,24 @@ class Client:
         """Creates or replaces an action; returns it with its revision.
 
         `code` is a source file, or a zip archive with a __main__.py; `timeout` is how long one run
-        may take; `parameters` are default arguments. For `expected_revision` see `replace_action`.
+        may take; `parameters` are default arguments. There are `containers_min` to
+        `containers_max` containers; one without any share is kept for `keep_warm` seconds. For
+        `expected_revision` see `replace_action`.
         """
         action = Action(
             name=name,
             exec=Exec(kind=kind, main=main, binary=code.startswith(_ZIP)),
-            limits=Limits(concurrency=concurrency, memory_mib=memory_mib),
+            limits=Limits(
+                concurrency=concurrency,
+                memory_mib=memory_mib,
+                containers_min=containers_min,
+                containers_max=containers_max,
+            ),
             parameters=json.dumps(dict(parameters or {})).encode(),
         )
         action.limits.timeout.FromMilliseconds(round(timeout * 1000))
+        if keep_warm is not None:
+            action.limits.keep_warm.FromMilliseconds(round(keep_warm * 1000))
         return await self.replace_action(action, code, expected_revision=expected_revision)
 
     async def replace_action(
@@ -199,6 +212,13 @@ class Client:
         request = _actions.GetActionRequest(name=name)
         async with _translated():
             return (await self._actions.GetAction(request, timeout=TIMEOUT_SECONDS)).action
+
+    async def get_trouble(self, name: str) -> Trouble | None:
+        """What goes wrong with an action's containers at present; None: nothing that is known."""
+        request = _actions.GetActionRequest(name=name)
+        async with _translated():
+            response = await self._actions.GetAction(request, timeout=TIMEOUT_SECONDS)
+        return response.trouble if response.HasField("trouble") else None
 
     async def get_code(self, name: str) -> bytes:
         """Reads an action's code."""
@@ -224,12 +244,11 @@ class Client:
         async with _translated():
             await self._actions.DeleteAction(request, timeout=TIMEOUT_SECONDS)
 
-    async def cluster(self) -> Cluster:
-        """The cluster as its leader sees it."""
+    async def cluster(self, *, with_ended: bool = False) -> Cluster:
+        """The cluster as its leader sees it; with the newest containers that ended, if wanted."""
+        request = _cluster.GetClusterRequest(with_ended=with_ended)
         async with _translated():
-            response = await self._cluster.GetCluster(
-                _cluster.GetClusterRequest(), timeout=TIMEOUT_SECONDS
-            )
+            response = await self._cluster.GetCluster(request, timeout=TIMEOUT_SECONDS)
         return response.cluster
 
     async def watch(self) -> AsyncGenerator[Cluster, None]:

@@ -36,20 +36,18 @@ _STOCK = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def _duration(value: object) -> object:
-    if isinstance(value, timedelta):
-        return value
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+def duration(text: str) -> timedelta:
+    """What "500ms", "30s", "5m" or "1h" mean; ValueError if it is not such a text."""
+    match = _DURATION.fullmatch(text)
     if match is None:
         raise ValueError('not a duration: write a number and a unit, as in "500ms", "30s" or "5m"')
     return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
 
 
-def duration_of(text: str) -> timedelta:
-    """The duration of "500ms", "30s", "5m" or "1h"; ValueError if it is none."""
-    value = _duration(text)
-    assert isinstance(value, timedelta)
-    return value
+def _duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    return duration(value if isinstance(value, str) else "")
 
 
 def _words(value: object) -> object:
@@ -266,6 +264,10 @@ class ManagerSection(Listening):
         default=timedelta(seconds=30), ge=timedelta(seconds=1), le=timedelta(hours=1)
     )
     """How long a silent Router's containers are left alone although they are needed."""
+    residence: Duration = Field(
+        default=timedelta(seconds=1), ge=timedelta(0), le=timedelta(minutes=10)
+    )
+    """How long a container serves at least, before another action may have its room."""
 
     def docker_options(self) -> dict[str, Any]:
         """What was given of `drivers.docker.DockerOptions`."""

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from slotway.errors import SlotwayError
-from slotway.manager.actions import Actions, record_of
+from slotway.manager.actions import Actions, message_of, record_of
 from slotway.manager.inbox import Write
 from slotway.status import CallError, from_rpc_error
 from slotway.v1 import action_pb2 as pb
@@ -71,6 +72,37 @@ def test_memory_out_of_range(memory_mib: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("limits", "field"),
+    [
+        (pb.Limits(containers_min=1001), "containers_min"),
+        (pb.Limits(containers_min=3, containers_max=2), "containers_min"),
+        (pb.Limits(containers_max=0), "containers_max"),
+        (pb.Limits(containers_max=100_001), "containers_max"),
+        (pb.Limits(keep_warm=Duration(seconds=-1)), "keep_warm"),
+        (pb.Limits(keep_warm=Duration(seconds=7 * 86_400, nanos=1_000_000)), "keep_warm"),
+    ],
+)
+def test_numbers_of_containers_out_of_range(limits: pb.Limits, field: str) -> None:
+    error = refused(lambda put: put.action.limits.MergeFrom(limits))
+    assert (error.reason, error.metadata) == ("INVALID_FIELD", {"field": f"action.limits.{field}"})
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        pb.Limits(containers_min=0, keep_warm=Duration(seconds=7 * 86_400)),
+        pb.Limits(containers_min=1000, containers_max=1000, keep_warm=Duration()),
+        pb.Limits(containers_min=1, containers_max=100_000, keep_warm=Duration(nanos=500_000_000)),
+    ],
+)
+def test_numbers_of_containers_come_back_as_they_were_given(limits: pb.Limits) -> None:
+    shown = message_of(record_of(request(lambda put: put.action.limits.CopyFrom(limits)), KINDS))
+    for name in ("containers_min", "containers_max", "keep_warm"):
+        assert shown.limits.HasField(name) == limits.HasField(name)
+        assert getattr(shown.limits, name) == getattr(limits, name)
+
+
+@pytest.mark.parametrize(
     ("change", "field"),
     [
         (lambda put: setattr(put.action.exec, "kind", "cobol:7"), "action.exec.kind"),
@@ -109,11 +141,15 @@ class Leader:
         self.known: dict[str, ledger_pb2.ActionRecord] = {}
         self.error: SlotwayError | None = None
         self.writes: list[Write] = []
+        self.troubles: dict[str, pb.Trouble] = {}
 
     def records(self) -> dict[str, ledger_pb2.ActionRecord]:
         if self.error is not None:
             raise self.error
         return self.known
+
+    def trouble(self, name: str) -> pb.Trouble | None:
+        return self.troubles.get(name)
 
     def write(self, write: Write) -> None:
         if self.error is not None:

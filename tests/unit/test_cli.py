@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from slotway.cli import action, cluster, container
 from slotway.cli.options import full_name
 from slotway.errors import SlotwayError
+from slotway.v1.action_pb2 import Trouble
 from tests.unit.services import Services, services_in_a_thread
 
 app = typer.Typer()
@@ -182,6 +183,55 @@ def test_mistakes(shell: Shell, arguments: tuple[str, ...], code: int, message: 
     result = shell.run(*arguments, code=code)
     assert message in result.stderr
     assert result.stdout == ""
+
+
+def test_trouble_is_shown_with_its_action(shell: Shell) -> None:
+    shell.run("action", "create", "hello", str(shell.file))
+    assert shell.json("action", "get", "hello")["trouble"] is None
+    trouble = Trouble(failures=3, reason="no space left on device")
+    trouble.age.FromMilliseconds(1500)
+    trouble.pause.FromMilliseconds(2250)
+    shell.services.troubles["default/hello"] = trouble
+    assert shell.json("action", "get", "hello")["trouble"] == {
+        "failures": 3,
+        "reason": "no space left on device",
+        "age_seconds": 1.5,
+        "pause_seconds": 2.25,
+    }
+    assert "no space left" in shell.run("action", "get", "hello").stdout
+
+
+def test_containers_that_ended(shell: Shell) -> None:
+    (crashed, drained) = shell.json("container", "list", "--ended")
+    assert crashed == {
+        "id": "c-9",
+        "action": "default/hello",
+        "revision": 7,
+        "crashed": True,
+        "served_seconds": 0.5,
+        "ended_at": "1970-01-01T00:00:01Z",
+        "reason": "it ended by itself: SIGKILL",
+    }
+    assert (drained["crashed"], drained["served_seconds"]) == (False, None)
+    of_one = shell.json("container", "list", "--ended", "--action", "a/b")
+    assert [e["id"] for e in of_one] == ["c-8"]
+    assert "SIGKILL" in shell.run("container", "list", "--ended").stdout
+    assert [e["id"] for e in shell.json("container", "list")] == ["c-1"]
+
+
+def test_numbers_of_containers(shell: Shell) -> None:
+    given = ("--containers-min", "2", "--containers-max", "20", "--keep-warm", "1.5m")
+    made = shell.json("action", "create", "hello", str(shell.file), *given)
+    numbers = ("containers_min", "containers_max", "keep_warm_ms")
+    assert [made[key] for key in numbers] == [2, 20, 90_000]
+    kept = shell.json("action", "update", "hello", "-c", "5")
+    assert [kept[key] for key in numbers] == [2, 20, 90_000]
+    shell.run("action", "update", "hello", "--containers-max", "0", "--keep-warm", "default")
+    assert [shell.json("action", "get", "hello")[key] for key in numbers] == [2, None, None]
+    assert "containers_min" in shell.run("action", "list").stdout
+    for flag, value in (("--keep-warm", "90"), ("--containers-min", "-1")):
+        refused = shell.run("action", "update", "hello", flag, value, code=1)
+        assert flag in refused.stderr
 
 
 @pytest.mark.parametrize(("flag", "value"), [("-c", "-1"), ("-c", "1001"), ("-m", "99999999999")])

@@ -60,6 +60,35 @@ Memory = Annotated[
         show_default=False,
     ),
 ]
+ContainersMin = Annotated[
+    int | None,
+    typer.Option(
+        "--containers-min",
+        metavar="N",
+        help="Containers that are kept ready even without requests, 0 to 1000; 0 if not given.",
+        show_default=False,
+    ),
+]
+ContainersMax = Annotated[
+    int | None,
+    typer.Option(
+        "--containers-max",
+        metavar="N",
+        help="Containers that there may be of it at most, 1 to 100000; 0, or not given: as many as "
+        "the cluster holds.",
+        show_default=False,
+    ),
+]
+KeepWarm = Annotated[
+    str | None,
+    typer.Option(
+        "--keep-warm",
+        metavar="DURATION",
+        help="How long a container that no Router holds a slot of is kept, as in 500ms, 30s, 5m or "
+        "1h, at most 168h; default, or not given: as the Manager is configured.",
+        show_default=False,
+    ),
+]
 _FILE_HELP = "The code: a .py file, or a .zip with a __main__.py."
 
 
@@ -72,6 +101,9 @@ def create(
     concurrency: Concurrency = None,
     timeout: Timeout = None,
     memory: Memory = None,
+    containers_min: ContainersMin = None,
+    containers_max: ContainersMax = None,
+    keep_warm: KeepWarm = None,
     param: Parameters = None,
     param_file: ParameterFile = None,
     output: Output = Format.TABLE,
@@ -91,6 +123,7 @@ def create(
         action = Action(name=full_name(name))
         code = _read_code(action, file)
         _change(action, kind, main, concurrency, timeout, memory, read(param, param_file))
+        _change_numbers(action.limits, containers_min, containers_max, keep_warm)
         try:
             put = client.replace_action(action, code, expected_revision=0)
         except CallError as error:
@@ -114,6 +147,9 @@ def update(
     concurrency: Concurrency = None,
     timeout: Timeout = None,
     memory: Memory = None,
+    containers_min: ContainersMin = None,
+    containers_max: ContainersMax = None,
+    keep_warm: KeepWarm = None,
     param: Parameters = None,
     param_file: ParameterFile = None,
     output: Output = Format.TABLE,
@@ -127,6 +163,7 @@ def update(
     Examples:
       slotway action update hello hello.py
       slotway action update hello --concurrency 200
+      slotway action update hello --containers-min 2 --containers-max 20 --keep-warm 10m
       slotway action update hello -p greeting Hi
     """
     from slotway.aio import Action, CallError
@@ -141,6 +178,7 @@ def update(
                 raise
         code = _read_code(action, file) if file is not None else None
         _change(action, kind, main, concurrency, timeout, memory, read(param, param_file))
+        _change_numbers(action.limits, containers_min, containers_max, keep_warm)
         try:
             put = client.replace_action(action, code, expected_revision=action.revision)
         except CallError as error:
@@ -163,7 +201,7 @@ def get(
     output: Output = Format.TABLE,
     endpoint: Endpoint = None,
 ) -> None:
-    """Shows one action.
+    """Shows one action, and what goes wrong with its containers ("trouble"), if anything does.
 
     Examples:
       slotway action get hello
@@ -175,15 +213,19 @@ def get(
 
     with connected(endpoint) as client:
         action = client.get_action(full_name(name))
+        trouble = client.get_trouble(action.name)
         if save is not None:
             save.write_bytes(client.get_code(action.name))
             say(f"wrote the code to {save}")
     shown = describe.action(action)
+    shown["trouble"] = None if trouble is None else describe.trouble(trouble)
     if output is Format.JSON:
         print_json(shown)
         return
+    if shown["trouble"] is not None:
+        shown["trouble"] = as_json(shown["trouble"])
     shown["parameters"] = as_json(shown["parameters"], indent=None)
-    print_table(("field", "value"), list(shown.items()))
+    print_table(("field", "value"), [(key, _cell(value)) for key, value in shown.items()])
 
 
 @app.command(name="list", epilog=EXIT_CODES)
@@ -208,8 +250,11 @@ def list_(
     if output is Format.JSON:
         print_json(found)
         return
-    columns = ("name", "revision", "kind", "concurrency", "timeout_ms", "memory_mib")
-    print_table(columns, [[action[column] for column in columns] for action in found])
+    columns = (
+        *("name", "revision", "kind", "concurrency", "timeout_ms", "memory_mib"),
+        *("containers_min", "containers_max", "keep_warm_ms"),
+    )
+    print_table(columns, [[_cell(action[column]) for column in columns] for action in found])
 
 
 @app.command(epilog=EXIT_CODES)
@@ -351,6 +396,38 @@ def _change(
             raise SlotwayError(
                 f"{option}: {value} is out of range, see --help", reason="INVALID_FIELD"
             ) from error
+
+
+def _change_numbers(
+    limits: Any, containers_min: int | None, containers_max: int | None, keep_warm: str | None
+) -> None:
+    """Sets what was given, or takes it back to the default; the server checks the ranges."""
+    from slotway.config import duration
+
+    if containers_max == 0:
+        limits.ClearField("containers_max")
+    for name, value in (("containers_min", containers_min), ("containers_max", containers_max)):
+        if value is None or (name, value) == ("containers_max", 0):
+            continue
+        try:
+            setattr(limits, name, value)
+        except ValueError as error:  # not even a message can hold it
+            option = "--" + name.replace("_", "-")
+            raise SlotwayError(
+                f"{option}: {value} is out of range, see --help", reason="INVALID_FIELD"
+            ) from error
+    if keep_warm == "default":
+        limits.ClearField("keep_warm")
+    elif keep_warm is not None:
+        try:
+            limits.keep_warm.FromTimedelta(duration(keep_warm))
+        except (ValueError, OverflowError) as error:
+            raise SlotwayError(f"--keep-warm: {error}", reason="INVALID_FIELD") from error
+
+
+def _cell(value: object) -> object:
+    """What a table shows: a dash where the cluster's own setting holds."""
+    return "-" if value is None else value
 
 
 def _print_put(action: Any, what: str, output: Format) -> None:

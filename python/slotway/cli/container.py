@@ -13,6 +13,8 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Look at c
 
 COLUMNS = ("id", "action", "state", "capacity", "granted", "routers", "address")
 
+ENDED_COLUMNS = ("id", "action", "revision", "served_seconds", "ended_at", "crashed", "reason")
+
 
 @app.callback()
 def _group() -> None:
@@ -24,6 +26,14 @@ def list_(
     action: Annotated[
         str | None, typer.Option("--action", help="Only of this action.", show_default=False)
     ] = None,
+    ended: Annotated[
+        bool,
+        typer.Option(
+            "--ended",
+            help="Those that ended under the present leader, and why: the newest 10 of each "
+            "action.",
+        ),
+    ] = False,
     output: Output = Format.TABLE,
     endpoint: Endpoint = None,
 ) -> None:
@@ -31,6 +41,7 @@ def list_(
 
     Examples:
       slotway container list
+      slotway container list --ended --action hello
       slotway container list --action hello -o json
     """
     from slotway.cli import describe
@@ -38,13 +49,21 @@ def list_(
 
     with connected(endpoint) as client:
         wanted = full_name(action) if action is not None else None
-        found = [
-            container
-            for container in describe.cluster(client.cluster())["containers"]
-            if wanted in (None, container["action"])
-        ]
+        cluster = client.cluster(with_ended=ended)
+    shown = (
+        list(map(describe.ended, cluster.ended))
+        if ended
+        else describe.cluster(cluster)["containers"]
+    )
+    found = [container for container in shown if wanted in (None, container["action"])]
     if output is Format.JSON:
         print_json(found)
+        return
+    if ended:
+        rows = [[container[column] for column in ENDED_COLUMNS] for container in found]
+        print_table(
+            ENDED_COLUMNS, [["-" if cell is None else cell for cell in row] for row in rows]
+        )
         return
     for container in found:
         container["routers"] = describe.shares(container)

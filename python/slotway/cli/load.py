@@ -126,10 +126,10 @@ def _row(action: dict[str, Any]) -> list[Any]:
 
 
 def _seconds(text: str, option: str) -> float:
-    from slotway.config import duration_of
+    from slotway.config import duration as parsed
 
     try:
-        return duration_of(text).total_seconds()
+        return parsed(text).total_seconds()
     except ValueError as error:
         raise SlotwayError(f"{option}: {error}", reason="INVALID_FIELD") from error
 

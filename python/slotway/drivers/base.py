@@ -128,3 +128,6 @@ class Driver(Protocol):
 
     def ends(self) -> AsyncIterator[ContainerId]:
         """Containers whose end was proved, each at least once, whoever created them."""
+
+    def ending(self, container: ContainerId) -> str:
+        """How a container ended whose end was told a moment ago, in words; "" if nobody knows."""

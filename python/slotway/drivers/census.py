@@ -83,7 +83,7 @@ class Census:
         if sight.state in (State.ENDED, State.ABSENT) and container in self._seen:
             self._seen.remove(container)
             self._unwatch(container)
-            self.ends.tell(container)
+            self.ends.tell(container, sight.ending if sight.record else "")
         return sight
 
     def is_ours(self, sight: Sight) -> bool:

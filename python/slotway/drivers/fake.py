@@ -94,14 +94,14 @@ class FakeEngine:
         self.run_s = 0.0
         """`/run` takes so long."""
 
-    def end(self, container: ContainerId) -> None:
+    def end(self, container: ContainerId, ending: str = "") -> None:
         """Ends a container, as a crash would, and tells every driver."""
         self.used.add(container)
         found = self.containers.pop(container, None)
         if found is not None:
             found.close()
         for driver in self.drivers:
-            driver.tell(container)
+            driver.tell(container, ending)
 
 
 class FakeDriver:
@@ -196,6 +196,10 @@ class FakeDriver:
         """Ends since the driver was started."""
         return self._ends.read()
 
-    def tell(self, container: ContainerId) -> None:
+    def ending(self, container: ContainerId) -> str:
+        """In the test's words."""
+        return self._ends.ending(container)
+
+    def tell(self, container: ContainerId, ending: str) -> None:
         """For the engine: this one has ended."""
-        self._ends.tell(container)
+        self._ends.tell(container, ending)

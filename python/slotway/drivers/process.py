@@ -247,6 +247,10 @@ class ProcessDriver:
         """Ends as they are proved, each at least once. For one reader."""
         return self._census.ends.read()
 
+    def ending(self, container: ContainerId) -> str:
+        """In the supervisor's words."""
+        return self._census.ends.ending(container)
+
     async def _reconcile_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self._period_s)

@@ -25,6 +25,9 @@ TIMEOUT_MS = (100, 600_000)
 TIMEOUT_MS_DEFAULT = 60_000
 MEMORY_MIB = (64, 4096)
 MEMORY_MIB_DEFAULT = 256
+CONTAINERS_MIN_MAX = 1000
+CONTAINERS_MAX_MAX = 100_000
+KEEP_WARM_MS_MAX = 7 * 24 * 3_600_000
 CODE_BYTES_MAX = 16 * 1024 * 1024
 PARAMETERS_BYTES_MAX = 64 * 1024
 PAGE_SIZE_MAX = 1000
@@ -52,6 +55,9 @@ class Leading(Protocol):
 
     def records(self) -> dict[str, ledger_pb2.ActionRecord]:
         """All of them; raises SlotwayError NOT_LEADER or NO_LEADER if another one leads."""
+
+    def trouble(self, name: str) -> action_pb2.Trouble | None:
+        """What goes wrong with the action's containers; raises as above."""
 
     def write(self, write: Write) -> None:
         """Hands a write to the loop; raises as above."""
@@ -96,7 +102,9 @@ class Actions(action_pb2_grpc.ActionServiceServicer):
             record = self._leading.records().get(request.name)
             if record is None:
                 raise SlotwayError(f"no action is named {request.name}", reason="ACTION_NOT_FOUND")
-            response = action_pb2.GetActionResponse(action=message_of(record))
+            response = action_pb2.GetActionResponse(
+                action=message_of(record), trouble=self._leading.trouble(request.name)
+            )
             if request.with_code:
                 response.code = await self._code.get(record.code_sha256)
         except SlotwayError as exc:
@@ -181,7 +189,7 @@ def record_of(
         _check_range("action.limits.timeout", timeout_ms, *TIMEOUT_MS, " ms")
     memory_mib = limits.memory_mib if limits.HasField("memory_mib") else MEMORY_MIB_DEFAULT
     _check_range("action.limits.memory_mib", memory_mib, *MEMORY_MIB, " MiB")
-    return ledger_pb2.ActionRecord(
+    record = ledger_pb2.ActionRecord(
         name=action.name,
         kind=action.exec.kind,
         main=action.exec.main,
@@ -191,6 +199,27 @@ def record_of(
         memory_mib=memory_mib,
         parameters=_parameters(action.parameters),
     )
+    _set_numbers(record, limits)
+    return record
+
+
+def _set_numbers(record: ledger_pb2.ActionRecord, limits: action_pb2.Limits) -> None:
+    """How many containers there may be, and how long they are kept."""
+    at_least, at_most = limits.containers_min, limits.containers_max
+    _check_range("action.limits.containers_min", at_least, 0, CONTAINERS_MIN_MAX, "")
+    if limits.HasField("containers_max"):
+        _check_range("action.limits.containers_max", at_most, 1, CONTAINERS_MAX_MAX, "")
+        if at_least > at_most:
+            raise invalid(
+                "action.limits.containers_min",
+                f"must not be above containers_max, {at_most}, but is {at_least}",
+            )
+    record.containers_min, record.containers_max = at_least, at_most
+    if limits.HasField("keep_warm"):
+        kept = limits.keep_warm
+        keep_warm_ms = kept.seconds * 1000 + kept.nanos // 1_000_000
+        _check_range("action.limits.keep_warm", keep_warm_ms, 0, KEEP_WARM_MS_MAX, " ms")
+        record.keep_warm_ms = keep_warm_ms
 
 
 def _check_range(field: str, value: int, low: int, high: int, unit: str) -> None:
@@ -241,10 +270,17 @@ def message_of(record: ledger_pb2.ActionRecord) -> action_pb2.Action:
             code_sha256=record.code_sha256,
             code_bytes=record.code_bytes,
         ),
-        limits=action_pb2.Limits(concurrency=record.concurrency, memory_mib=record.memory_mib),
+        limits=action_pb2.Limits(
+            concurrency=record.concurrency,
+            memory_mib=record.memory_mib,
+            containers_min=record.containers_min,
+            containers_max=record.containers_max or None,
+        ),
         parameters=record.parameters.encode(),
     )
     action.limits.timeout.FromMilliseconds(record.timeout_ms)
+    if record.HasField("keep_warm_ms"):
+        action.limits.keep_warm.FromMilliseconds(record.keep_warm_ms)
     action.updated_at.FromMilliseconds(record.updated_at_ms)
     return action
 

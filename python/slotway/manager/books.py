@@ -7,33 +7,35 @@ decided anew, because every decision is made from states and never from the even
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 
 import structlog
 
 from slotway._slotcore import Ledger, LedgerError
 from slotway.drivers.base import ContainerId, Driver, Label
-from slotway.errors import SlotwayError
 from slotway.manager.action import Action
 from slotway.manager.addresses import AddressCount
 from slotway.manager.cells import Cells
 from slotway.manager.chain import Records, Term
 from slotway.manager.container import Container
+from slotway.manager.endings import Endings
 from slotway.manager.plan import (
+    Admission,
     Decisions,
-    Idle,
+    Inventory,
     Phase,
-    Room,
-    Stock,
     Tempo,
     Wish,
     admit,
     plan_action,
 )
+from slotway.manager.policy import Policy
 from slotway.manager.prewarm import give_cells, keep_cells
+from slotway.manager.room import fits, inventory_of, keep_warm_of, spare_of
 from slotway.manager.routers import Router, Routers
 from slotway.manager.views import view_of
 from slotway.records import Keys
@@ -49,20 +51,8 @@ from slotway.v1.ledger_pb2 import (
 
 log = structlog.get_logger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How many containers there may be, and how long they are kept. Seconds."""
-
-    containers_max: int = 100
-    memory_mib_max: int = 64 * 1024
-    keep_warm_s: float = 60.0
-    overrun_grace_s: float = 5.0
-    drain_grace_s: float = 5.0
-    """Past the action's timeout, for a container that drains."""
-    silence_grace_s: float = 30.0
-    prewarm: tuple[Stock, ...] = ()
-    """What is kept of stem cells."""
+WHY_MAX = 300
+"""Characters of an error that are recorded with a container."""
 
 
 class Books:
@@ -88,10 +78,15 @@ class Books:
         self.revision = 0
         """Of the newest commit."""
         self._by_action: dict[str, set[str]] = {}
+        self._wishes: dict[str, Wish] = {}
+        """Of the hungry actions' newest plans: containers that could not be created yet."""
+        self.inventory: Inventory | None = None
+        """In the middle of a plan: what the cluster had when it began."""
         self._wakes: dict[str, float] = {}
         self._driver, self._keys, self._clock = driver, keys, clock
         self.addresses = AddressCount(driver.numbered, keys)
         self.cells = Cells(policy.prewarm)
+        self.endings = Endings()
         self.began_at = clock()
         self._tempo = Tempo(silent_grace_s=policy.silence_grace_s)
 
@@ -107,7 +102,7 @@ class Books:
         """
         now, before = self._clock(), self.containers
         self.revision = records.revision
-        self.containers, self._by_action = {}, {}
+        self.containers, self._by_action, self._wishes = {}, {}, {}
         self.cells.clear()
         shares = []
         for item in records.containers:
@@ -174,24 +169,6 @@ class Books:
         """The action's containers."""
         return [self.containers[name] for name in sorted(self._by_action.get(action, ()))]
 
-    def refusal(self, name: str) -> SlotwayError | None:
-        """Why requests of this action that wait are to be refused; None: they may wait."""
-        action = self.actions.get(name)
-        if action is None:
-            return SlotwayError(f"no action is named {name}", reason="ACTION_NOT_FOUND")
-        if action.record.memory_mib > self.policy.memory_mib_max:
-            return SlotwayError(
-                f"a container of {name} takes {action.record.memory_mib} MiB, and the cluster has "
-                f"{self.policy.memory_mib_max} MiB",
-                reason="CLUSTER_FULL",
-            )
-        used_up = self.addresses.refusal()
-        if used_up is not None and not any(
-            c.phase in (Phase.COMING, Phase.READY) for c in self.of(name)
-        ):
-            return used_up
-        return action.refusal(self._clock())
-
     # Containers' lives.
 
     def label(self, container: Container) -> Label:
@@ -206,7 +183,9 @@ class Books:
         if container.ended:
             return
         if container.failed and container.phase is Phase.COMING:
-            self.enter(container, CONTAINER_STATE_DESTROYING, "it did not come to serve")
+            why = f": {container.why[:WHY_MAX]}" if container.why else ""
+            reason = f"it did not come to serve{why}"
+            self.enter(container, CONTAINER_STATE_DESTROYING, reason)
         elif container.done == container.state == CONTAINER_STATE_CREATING:
             cell = container.is_cell
             self.enter(
@@ -251,7 +230,7 @@ class Books:
 
     def look(self) -> None:
         """What only time brings about: deadlines, keep-warm, overruns, silence."""
-        now = self._clock()
+        now, spare = self._clock(), spare_of(self)
         for container in list(self.containers.values()):
             if container.ended:
                 continue
@@ -262,8 +241,12 @@ class Books:
                     container.idle_since = None
                 elif container.idle_since is None:
                     container.idle_since = now
-                elif now - container.idle_since >= self.policy.keep_warm_s:
-                    self.drain(container, "it was idle")
+                elif now - container.idle_since >= keep_warm_of(self, container):
+                    name = container.record.action
+                    left = spare.get(name, math.inf)
+                    if left > 0:
+                        spare[name] = left - 1
+                        self.drain(container, "it was idle")
             elif container.state == CONTAINER_STATE_DRAINING:
                 limit_s = container.record.timeout_ms / 1000 + self.policy.drain_grace_s
                 if now - container.since >= limit_s:
@@ -295,20 +278,23 @@ class Books:
     def plan(self) -> dict[str, Decisions]:
         """Plans the dirty actions, stages what was decided, and returns it."""
         plans: dict[str, Decisions] = {}
-        wishes = []
+        wishing, self.inventory = False, None
         names, self.dirty = sorted(self.dirty), set()
         for name in names:
             self.hungry.discard(name)
+            self._wishes.pop(name, None)
             decisions = plan_action(view_of(self, name, self._clock()), self._tempo)
             plans[name] = decisions
             self._stage(name, decisions)
             action = self.actions.get(name)
             if action is not None and decisions.create:
-                wishes.append(Wish(name, decisions.create, action.record.memory_mib))
-            if decisions.create or decisions.unmet:
+                memory_mib, since = action.record.memory_mib, action.admitted_at
+                self._wishes[name] = Wish(name, decisions.create, memory_mib, since)
+                wishing = True
+            if decisions.create or decisions.unmet or decisions.missing:
                 self.hungry.add(name)
-        if wishes:
-            self._admit(wishes)
+        if wishing:
+            self._admit()
         return plans
 
     def wake_at(self, at: float, name: str) -> None:
@@ -342,43 +328,28 @@ class Books:
         if decisions.wake_at is not None:
             self.wake_at(decisions.wake_at, name)
 
-    def _admit(self, wishes: list[Wish]) -> None:
+    def _admit(self) -> None:
         now = self._clock()
-        wishes = give_cells(self, wishes, now)
-        all_of_them = list(self.containers.values())
+        left = give_cells(self, list(self._wishes.values()), now)
+        self._wishes = {wish.action: wish for wish in left}
         if self.addresses.left() == 0:
             return  # no eviction would help
-        ending = [c for c in all_of_them if c.phase is Phase.ENDING]
-        room = Room(
-            self.policy.containers_max - len(all_of_them),
-            self.policy.memory_mib_max - sum(c.record.memory_mib for c in all_of_them),
-        )
-        later = Room(len(ending), sum(c.record.memory_mib for c in ending))
-        idle = [
-            Idle(c.id, c.record.action, c.record.memory_mib, c.since)
-            for c in all_of_them
-            if c.state == CONTAINER_STATE_READY and self._evictable(c, now)
-        ]
-        idle += [Idle(c.id, "", c.record.memory_mib, 0.0) for c in self.cells.idle()]
-        admission = admit(room, later, wishes, idle)
+        if fits(self, left):
+            admission = Admission(create={wish.action: wish.count for wish in left})
+        else:
+            admission = admit(inventory_of(self, now), left)
         for name in admission.evict:
             self.drain(self.containers[name], "another action needs its room")
+        for name in admission.retire:
+            self.drain(self.containers[name], "another action has less than its part")
         for name, count in admission.create.items():
+            wish, action = self._wishes[name], self.actions[name]
+            self._wishes[name] = replace(wish, count=wish.count - count)
+            action.admitted_at = now
             for _ in range(count):
                 if self.addresses.left() == 0:
                     return
-                self._start(self.actions[name].record)
-
-    def _evictable(self, container: Container, now: float) -> bool:
-        """Nobody holds a share, or nobody who was heard of for long."""
-        if container.ended:
-            return False
-        for holder in self.ledger.staged_shares(container.id):
-            router = self.routers.get(holder)
-            heard_at = router.facts.reported_at if router else self.began_at
-            if not (router and router.vanished) and now - heard_at < self.policy.silence_grace_s:
-                return False
-        return True
+                self._start(action.record)
 
     def _start(self, action: ledger_pb2.ActionRecord) -> None:
         self.cells.started(action, self._clock())

@@ -73,6 +73,10 @@ class Container:
     """The newest state whose work the driver has done."""
     failed: bool = False
     """It will not come to serve."""
+    why: str = ""
+    """Why it failed."""
+    ready_at: float | None = None
+    """When it came to serve; None: not yet, or under another leader."""
     ended: bool = False
     """The engine has proved its end; its record is to be deleted."""
     task: asyncio.Task[None] | None = None
@@ -109,6 +113,8 @@ class Container:
         assert state in TRANSITIONS[self.record.state], (self.id, self.record.state, state)
         self.record.state = state
         self.since = now
+        if state == CONTAINER_STATE_READY:
+            self.ready_at = now
         if reason:
             self.record.reason = reason
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import grpc.aio
 
 from slotway.errors import SlotwayError
+from slotway.manager.endings import Ending
 from slotway.manager.loop import Loop
 from slotway.manager.routers import Router
 from slotway.status import abort_with
@@ -50,7 +51,10 @@ class Overview(cluster_pb2_grpc.ClusterServiceServicer):
     ) -> cluster_pb2.GetClusterResponse:
         """See the proto."""
         try:
-            return cluster_pb2.GetClusterResponse(cluster=self._cluster_now())
+            cluster = self._cluster_now()
+            if request.with_ended:
+                cluster.ended.extend(map(_ended, self._viewing.loop().books.endings))
+            return cluster_pb2.GetClusterResponse(cluster=cluster)
         except SlotwayError as exc:
             await abort_with(context, exc)
 
@@ -113,6 +117,20 @@ class Overview(cluster_pb2_grpc.ClusterServiceServicer):
             for container, slots in sorted(idle.items()):
                 demand.idle.add(container_id=container, idle=slots)
         return status
+
+
+def _ended(ending: Ending) -> cluster_pb2.EndedContainer:
+    message = cluster_pb2.EndedContainer(
+        id=ending.container,
+        action=ending.action,
+        revision=ending.revision,
+        reason=ending.reason,
+        crashed=ending.crashed,
+    )
+    if ending.served_s is not None:
+        message.served.FromMilliseconds(int(ending.served_s * 1000))
+    message.ended_at.FromMilliseconds(ending.ended_at_ms)
+    return message
 
 
 def _fingerprint(cluster: cluster_pb2.Cluster) -> bytes:

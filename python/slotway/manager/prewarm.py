@@ -62,6 +62,7 @@ def give_cells(books: Books, wishes: list[Wish], now: float) -> list[Wish]:
             books.ledger.give(cell.id, action.concurrency)
             books.enlist(cell)
             books.cells.started(action, now)
+            books.actions[name].admitted_at = now
             books.enter(cell, CONTAINER_STATE_INITIALISING)
             assert cell.phase is Phase.COMING
     return [wish for wish in left.values() if wish.count]

@@ -25,7 +25,6 @@ from slotway.drivers.base import Driver
 from slotway.errors import SlotwayError
 from slotway.etcd import Client
 from slotway.manager.actions import CODE_BYTES_MAX, Actions, CodeKeeper
-from slotway.manager.books import Policy
 from slotway.manager.chain import DeposedError
 from slotway.manager.codestore import CodeStore
 from slotway.manager.followers import Followers
@@ -34,6 +33,7 @@ from slotway.manager.leader import Leadership, Reign
 from slotway.manager.loop import Loop
 from slotway.manager.overview import Overview
 from slotway.manager.plan import Stock
+from slotway.manager.policy import Policy
 from slotway.manager.routers import Routers
 from slotway.manager.sessions import Session, Sessions
 from slotway.manager.standby import Standby
@@ -116,6 +116,11 @@ class Manager:
     def records(self) -> dict[str, ledger_pb2.ActionRecord]:
         """See `actions.Leading`."""
         return {name: action.record for name, action in self.loop().books.actions.items()}
+
+    def trouble(self, name: str) -> action_pb2.Trouble | None:
+        """See `actions.Leading`."""
+        action = self.loop().books.actions.get(name)
+        return action.trouble(asyncio.get_running_loop().time()) if action else None
 
     def write(self, write: Write) -> None:
         """See `actions.Leading`."""
@@ -345,6 +350,7 @@ def policy_of(config: ManagerConfig) -> Policy:
         overrun_grace_s=config.overrun_grace.total_seconds(),
         drain_grace_s=max(timedelta(seconds=1), config.overrun_grace).total_seconds(),
         silence_grace_s=config.silence_grace.total_seconds(),
+        residence_s=config.residence.total_seconds(),
         prewarm=tuple(
             Stock(
                 kind,

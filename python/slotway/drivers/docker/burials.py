@@ -107,6 +107,7 @@ class Burials:
     async def bury(self, container: ContainerId, *, kill: bool) -> bool:
         """Brings a container that has exited to its proved end; with `kill` any. Whether it has
         ended."""
+        ending = ""
         while True:
             found = await self.inspect(container)
             if found is None:
@@ -133,7 +134,7 @@ class Burials:
                 await self._kill(found.engine_id)
         if container in self.seen:
             self.seen.discard(container)
-            self.ends.tell(container)
+            self.ends.tell(container, ending)
         return True
 
     async def _ending_of(self, found: Found) -> str:

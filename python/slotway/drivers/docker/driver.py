@@ -244,6 +244,10 @@ class DockerDriver:
         """Ends as they are proved, each at least once. For one reader."""
         return self._burials.ends.read()
 
+    def ending(self, container: ContainerId) -> str:
+        """In the engine's words."""
+        return self._burials.ends.ending(container)
+
     async def _listing(self) -> builtins.list[Found]:
         """The newest first."""
         answer: builtins.list[dict[str, Any]] = await self._engine.call(

@@ -5,7 +5,7 @@ changes its arguments. What they decide is validated once more by the ledger.
 """
 
 from slotway.manager.plan.action import plan_action
-from slotway.manager.plan.cluster import Admission, Idle, Room, Wish, admit
+from slotway.manager.plan.cluster import Admission, Held, Inventory, Room, Wish, admit, reach
 from slotway.manager.plan.fair import fair
 from slotway.manager.plan.prewarm import Cell, Refill, Stock, refill
 from slotway.manager.plan.view import (
@@ -25,7 +25,8 @@ __all__ = [
     "Cell",
     "ContainerView",
     "Decisions",
-    "Idle",
+    "Held",
+    "Inventory",
     "Order",
     "Phase",
     "Refill",
@@ -38,5 +39,6 @@ __all__ = [
     "admit",
     "fair",
     "plan_action",
+    "reach",
     "refill",
 ]
