@@ -156,12 +156,14 @@ class Client:
     async def put_action(
         self,
         name: str,
-        code: bytes,
+        code: bytes = b"",
         *,
         concurrency: int = 1,
         timeout: float = 60.0,  # noqa: ASYNC109 - the action's own
         memory_mib: int = 256,
         kind: str = "python:3",
+        image: str = "",
+        concurrent: bool = False,
         main: str = "main",
         parameters: Mapping[str, Any] | None = None,
         expected_revision: int | None = None,
@@ -170,15 +172,24 @@ class Client:
 
         `code` is a source file, or a zip archive with a __main__.py; `timeout` is how long one run
         may take; `parameters` are default arguments. For `expected_revision` see `replace_action`.
+        `image` is run instead of a runtime of ours, and can do without code; `concurrent` insists
+        on a concurrency above 1 though its runtime does not declare that it can.
         """
         action = Action(
             name=name,
-            exec=Exec(kind=kind, main=main, binary=code.startswith(_ZIP)),
+            exec=Exec(
+                kind="blackbox" if image else kind,
+                main=main,
+                binary=code.startswith(_ZIP),
+                image=image,
+                concurrent=concurrent,
+            ),
             limits=Limits(concurrency=concurrency, memory_mib=memory_mib),
             parameters=json.dumps(dict(parameters or {})).encode(),
         )
         action.limits.timeout.FromMilliseconds(round(timeout * 1000))
-        return await self.replace_action(action, code, expected_revision=expected_revision)
+        given = None if image and not code else code
+        return await self.replace_action(action, given, expected_revision=expected_revision)
 
     async def replace_action(
         self, action: Action, code: bytes | None = None, *, expected_revision: int | None = None

@@ -81,6 +81,20 @@ async def test_the_little_that_can_be_written_is_bounded(inside: Inside) -> None
     assert answer == {"error": "ENOSPC"}
 
 
+async def test_a_program_can_be_unpacked_and_run(inside: Inside) -> None:
+    """No restriction, but what runtimes of others need."""
+    await inside.start()
+    answer = await inside.attempt(
+        """
+        with open("/tmp/program", "w") as file:
+            file.write("#!/bin/sh\\necho runs")
+        os.chmod("/tmp/program", 0o700)
+        found = subprocess.check_output(["/tmp/program"], text=True)
+        """
+    )
+    assert answer == {"found": "runs\n"}
+
+
 async def test_the_user_is_nobody_and_has_no_capabilities(inside: Inside) -> None:
     await inside.start()
     answer = await inside.attempt(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from slotway.drivers import open_driver
-from slotway.drivers.base import ContainerId, DriverError, InitError
+from slotway.drivers.base import ContainerId, DriverError, InitError, UnfitError
 
 from .containers import (
     ECHO,
@@ -60,6 +61,22 @@ async def test_a_created_container_is_listed_and_accepts(engine: Engine) -> None
         assert not await driver.has_ended(ONE)
         status, _ = await post(engine.spec(ONE).address, "/nothing", {})
         assert status == 404
+
+
+async def test_what_can_be_asked_for_is_known_beforehand(engine: Engine) -> None:
+    async with engine.driver() as driver:
+        await driver.check("python:3", "", 1)
+        await driver.check("python:3", "", 200)
+        if driver.name == "docker":
+            # Whether it is there is asked when it matters.
+            await driver.check("blackbox", "slotway/none:1", 1)
+            return
+        spec = replace(engine.spec(ONE), kind="blackbox", image="slotway/none:1")
+        for refused in driver.check("blackbox", "slotway/none:1", 1), driver.create(spec):
+            with pytest.raises(UnfitError, match=r"slotway/none:1: .* Docker driver") as failed:
+                await refused
+            assert failed.value.what == "image"
+        assert await driver.list() == []
 
 
 async def test_creating_again_adopts(engine: Engine) -> None:

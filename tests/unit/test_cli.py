@@ -72,6 +72,33 @@ def test_create_sends_what_was_given(shell: Shell) -> None:
     assert json.loads(put.action.parameters) == {"user": {"id": 7}, "note": "two words"}
 
 
+def test_an_image_is_run_with_or_without_code(shell: Shell) -> None:
+    shell.run("action", "create", "model", "--docker", "team/model:4", "-c", "5", "--concurrent")
+    put = shell.services.puts[-1]
+    assert not put.HasField("code")
+    chosen = put.action.exec
+    assert (chosen.kind, chosen.image, chosen.concurrent) == ("blackbox", "team/model:4", True)
+    program = shell.file.with_suffix("")
+    program.write_bytes(b"\x7fELF\xff")
+    shell.run("action", "update", "model", str(program), "--no-concurrent")
+    put = shell.services.puts[-1]
+    assert put.code == b"\x7fELF\xff"
+    chosen = put.action.exec
+    assert (chosen.image, chosen.binary, chosen.concurrent) == ("team/model:4", True, False)
+    shell.run("action", "update", "model", str(shell.file), "--kind", "python:3")
+    chosen = shell.services.puts[-1].action.exec
+    assert (chosen.kind, chosen.image, chosen.binary) == ("python:3", "", False)
+
+
+def test_neither_code_nor_an_image(shell: Shell) -> None:
+    result = shell.run("action", "create", "model", code=1)
+    assert "an image with --docker" in result.stderr
+    both = ("--kind", "python:3", "--docker", "x")
+    result = shell.run("action", "create", "model", *both, code=1)
+    assert "either --kind or --docker" in result.stderr
+    assert shell.services.puts == []
+
+
 def test_create_of_what_exists(shell: Shell) -> None:
     shell.run("action", "create", "hello", str(shell.file))
     again = shell.run("action", "create", "hello", str(shell.file), code=1)

@@ -16,6 +16,8 @@ def action(message: Action) -> dict[str, Any]:
         "name": message.name,
         "revision": message.revision,
         "kind": message.exec.kind,
+        "image": message.exec.image,
+        "concurrent": message.exec.concurrent,
         "main": message.exec.main or "main",
         "binary": message.exec.binary,
         "code_sha256": message.exec.code_sha256,

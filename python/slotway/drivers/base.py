@@ -15,12 +15,23 @@ from typing import NewType, Protocol
 from slotway.errors import SlotwayError
 
 ContainerId = NewType("ContainerId", str)
+DOCKER_RUNS_IT = 'images need Managers with the Docker driver (`driver = "docker"`)'
 
 
 class DriverError(SlotwayError):
     """The engine refused or failed; the message is fit for the user whose request waits."""
 
     reason = "CREATE_FAILED"
+
+
+class UnfitError(DriverError):
+    """This driver never creates such containers; `what` is "kind", "image" or "capacity"."""
+
+    reason = "INVALID_FIELD"
+
+    def __init__(self, what: str, message: str) -> None:
+        super().__init__(message)
+        self.what = what
 
 
 class InitError(SlotwayError):
@@ -62,13 +73,17 @@ class ContainerSpec:
 
     label: Label
     kind: str
-    """The runtime, for instance "python:3"."""
+    """The runtime, for instance "python:3"; "blackbox": that of `image`."""
     capacity: int
     memory_mib: int
     address: str = ""
     """As recorded: what `Driver.address` gave."""
     ledger: str = ""
     """The id of the count that its address is from; empty where addresses are not numbered."""
+    image: str = ""
+    """The user's own, with kind "blackbox"."""
+    concurrent: bool = False
+    """Whether the user insists on a capacity above 1, whatever the runtime declares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +115,11 @@ class Driver(Protocol):
     def address(self, container: ContainerId, number: int = 0) -> str:
         """Where the container will listen, "unix:/path" or "host:port". `number` counts where
         addresses are numbered: no second container may get it."""
+
+    async def check(self, kind: str, image: str, capacity: int) -> None:
+        """Returns if such containers may be asked for: UnfitError if never, saying what to do;
+        DriverError if the engine has to say so, and does not. A capacity of 1 fits every runtime,
+        and is answered without the engine: whether an image is there, `create` tells."""
 
     async def create(self, spec: ContainerSpec) -> None:
         """Creates and starts the container under its id; one that exists by this id is adopted.

@@ -147,7 +147,9 @@ class Manager:
             ]
         )
         manager_pb2_grpc.add_ManagerServiceServicer_to_server(self._sessions, server)
-        action_pb2_grpc.add_ActionServiceServicer_to_server(Actions(self, self._code), server)
+        action_pb2_grpc.add_ActionServiceServicer_to_server(
+            Actions(self, self._code, self._driver), server
+        )
         cluster_pb2_grpc.add_ClusterServiceServicer_to_server(
             Overview(self, self._config.cluster, self._config.id, self._followers.statuses), server
         )

@@ -93,7 +93,7 @@ class Starts:
             return
         match state:
             case ledger_pb2.CONTAINER_STATE_CREATING if action is not None:
-                work = self._create(container, label, action.kind, ledger)
+                work = self._create(container, label, action, ledger)
             case ledger_pb2.CONTAINER_STATE_INITIALISING if action is not None:
                 work = self._initialise(container, action)
             case ledger_pb2.CONTAINER_STATE_DESTROYING:
@@ -115,7 +115,9 @@ class Starts:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _create(self, container: Container, label: Label, kind: str, ledger: str) -> None:
+    async def _create(
+        self, container: Container, label: Label, action: ledger_pb2.ActionRecord, ledger: str
+    ) -> None:
         error: SlotwayError | None = None
         try:
             async with self._creating, asyncio.timeout(self._create_s):
@@ -124,7 +126,14 @@ class Starts:
                 record = container.record
                 await self._driver.create(
                     ContainerSpec(
-                        label, kind, record.capacity, record.memory_mib, record.address, ledger
+                        label,
+                        action.kind,
+                        record.capacity,
+                        record.memory_mib,
+                        record.address,
+                        ledger,
+                        image=action.image,
+                        concurrent=action.concurrent,
                     )
                 )
         except TimeoutError:
@@ -156,7 +165,10 @@ class Starts:
         self._inbox.put(Started(container.id, CONTAINER_STATE_INITIALISING, error))
 
     async def _read(self, sha256: str) -> bytes:
-        """The code; what was read last is kept, as containers come in crowds."""
+        """The code; what was read last is kept, as containers come in crowds. An image may do
+        without."""
+        if not sha256:
+            return b""
         if self._kept is None or self._kept[0] != sha256:
             self._kept = (sha256, await self._code.get(sha256))
         return self._kept[1]
@@ -255,12 +267,14 @@ def made_by(driver: Driver, container: Container) -> bool:
 
 
 def init_value(action: ledger_pb2.ActionRecord, code: bytes) -> dict[str, object]:
-    """The value of `/init`, as OpenWhisk's action interface has it."""
+    """The value of `/init`, as OpenWhisk's action interface has it: without code for an image that
+    has its own."""
     namespace, _, name = action.name.partition("/")
+    text = base64.b64encode(code).decode() if action.binary else code.decode()
     return {
         "name": name,
         "main": action.main or "main",
-        "code": base64.b64encode(code).decode() if action.binary else code.decode(),
+        **({"code": text} if code else {}),
         "binary": action.binary,
         "env": {
             "__OW_NAMESPACE": namespace,

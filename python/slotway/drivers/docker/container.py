@@ -106,7 +106,8 @@ def hardened(spec: ContainerSpec, image: str, network: str, cpus: float) -> dict
             "SecurityOpt": ["no-new-privileges"],
             "Privileged": False,
             "ReadonlyRootfs": True,
-            "Tmpfs": {"/tmp": f"rw,nosuid,nodev,size={TMP_MIB}m,mode=1777"},
+            # Programs too: runtimes unpack an action there, and run it.
+            "Tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,size={TMP_MIB}m,mode=1777"},
             "ShmSize": SHM_MIB * 1024 * 1024,
             "IpcMode": "private",
             "Memory": memory_bytes,

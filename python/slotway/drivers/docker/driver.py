@@ -25,6 +25,7 @@ from slotway.drivers.base import (
     ContainerId,
     ContainerSpec,
     DriverError,
+    UnfitError,
 )
 from slotway.drivers.docker import container as containers
 from slotway.drivers.docker.burials import Burials
@@ -109,6 +110,19 @@ class DockerDriver:
 
     # Creating.
 
+    async def check(self, kind: str, image: str, capacity: int) -> None:
+        """Asks the engine what the image declares, if that matters."""
+        chosen = self._image(kind, image)
+        if capacity > 1:
+            await self._check_concurrency(chosen, capacity)
+
+    def _image(self, kind: str, image: str) -> str:
+        chosen = image or self._options.images.get(kind)
+        if chosen is None:
+            kinds = ", ".join(sorted(self._options.images))
+            raise UnfitError("kind", f"no image is configured for {kind}; there are: {kinds}")
+        return chosen
+
     async def create(self, spec: ContainerSpec) -> None:
         """Creates and starts it; see `base.Driver`. Cancelled, it leaves the container to
         `list`."""
@@ -127,11 +141,8 @@ class DockerDriver:
             del self._burials.creating[container]
 
     async def _create(self, spec: ContainerSpec) -> None:
-        image = self._options.images.get(spec.kind)
-        if image is None:
-            kinds = ", ".join(sorted(self._options.images))
-            raise DriverError(f"no image is configured for {spec.kind}; there are: {kinds}")
-        if spec.capacity > 1:
+        image = self._image(spec.kind, spec.image)
+        if spec.capacity > 1 and not spec.concurrent:
             await self._check_concurrency(image, spec.capacity)
         network = await self.network.ensure(spec.ledger)
         name = name_of(self._cluster, spec.label.id)
@@ -159,9 +170,11 @@ class DockerDriver:
                 raise
             raise _no_image(image) from error
         if (found["Config"]["Labels"] or {}).get(CONCURRENCY) != "true":
-            raise DriverError(
+            raise UnfitError(
+                "capacity",
                 f"the image {image} does not say that it runs activations side by side (its label"
-                f" {CONCURRENCY}=true): put the action with a concurrency of 1, not {capacity}"
+                f" {CONCURRENCY}=true): put the action with a concurrency of 1, not {capacity}; or"
+                " with --concurrent, if you know that it can",
             )
 
     async def _adopt(self, spec: ContainerSpec) -> str:
