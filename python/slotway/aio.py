@@ -164,6 +164,7 @@ class Client:
         kind: str = "python:3",
         image: str = "",
         concurrent: bool = False,
+        network: bool = False,
         main: str = "main",
         parameters: Mapping[str, Any] | None = None,
         expected_revision: int | None = None,
@@ -173,7 +174,8 @@ class Client:
         `code` is a source file, or a zip archive with a __main__.py; `timeout` is how long one run
         may take; `parameters` are default arguments. For `expected_revision` see `replace_action`.
         `image` is run instead of a runtime of ours, and can do without code; `concurrent` insists
-        on a concurrency above 1 though its runtime does not declare that it can.
+        on a concurrency above 1 though its runtime does not declare that it can; `network` lets
+        it open connections to other hosts.
         """
         action = Action(
             name=name,
@@ -186,6 +188,7 @@ class Client:
             ),
             limits=Limits(concurrency=concurrency, memory_mib=memory_mib),
             parameters=json.dumps(dict(parameters or {})).encode(),
+            network=network,
         )
         action.limits.timeout.FromMilliseconds(round(timeout * 1000))
         given = None if image and not code else code

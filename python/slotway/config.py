@@ -65,6 +65,10 @@ def _subnet(value: str | None) -> str | None:
     return value
 
 
+def _network(value: str | None) -> str | None:
+    return value and str(ipaddress.IPv4Network(value))
+
+
 def split_address(value: str) -> tuple[str, int]:
     """Host and port of "host:port" or "[v6]:port"; ValueError if it is not one."""
     host, _, port = value.rpartition(":")
@@ -197,8 +201,9 @@ class ManagerSection(Listening):
     """Unix sockets; a short path. None: a folder of the user's, named after `data_dir`."""
     driver: Literal["process", "docker", "fake"] = "process"
     docker_socket: str | None = None
-    """None, for these four: see `drivers.docker.options`."""
+    """None, for these five: see `drivers.docker.options`."""
     docker_subnet: Annotated[str | None, AfterValidator(_subnet)] = None
+    docker_out_subnet: Annotated[str | None, AfterValidator(_network)] = None
     docker_cpus: float | None = Field(default=None, ge=0, le=1024)
     docker_images: Annotated[dict[str, str], BeforeValidator(_pairs)] | None = None
     code_store: str = ""
@@ -231,9 +236,17 @@ class ManagerSection(Listening):
     )
     """How long a silent Router's containers are left alone although they are needed."""
 
+    @model_validator(mode="after")
+    def _apart(self) -> ManagerSection:
+        if self.docker_subnet and self.docker_out_subnet:
+            one, other = map(ipaddress.IPv4Network, (self.docker_subnet, self.docker_out_subnet))
+            if one.overlaps(other):
+                raise ValueError(f"`docker_subnet` {one} and `docker_out_subnet` {other} overlap")
+        return self
+
     def docker_options(self) -> dict[str, Any]:
         """What was given of `drivers.docker.DockerOptions`."""
-        names = ("socket", "subnet", "cpus", "images")
+        names = ("socket", "subnet", "out_subnet", "cpus", "images")
         given = {name: getattr(self, f"docker_{name}") for name in names}
         return {name: value for name, value in given.items() if value is not None}
 

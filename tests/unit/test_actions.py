@@ -120,6 +120,12 @@ def test_images_are_kept(image: str) -> None:
     assert (shown.kind, shown.image, shown.concurrent) == ("blackbox", image, True)
 
 
+@pytest.mark.parametrize("network", [False, True])
+def test_the_network_is_kept(network: bool) -> None:
+    put = request(lambda put: setattr(put.action, "network", network))
+    assert message_of(record_of(put, KINDS)).network is network
+
+
 def test_code_over_the_limit() -> None:
     error = refused(lambda put: setattr(put, "code", b"#" * (16 * 1024 * 1024 + 1)))
     assert error.reason == "REQUEST_TOO_LARGE"

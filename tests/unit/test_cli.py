@@ -90,6 +90,14 @@ def test_an_image_is_run_with_or_without_code(shell: Shell) -> None:
     assert (chosen.kind, chosen.image, chosen.binary) == ("python:3", "", False)
 
 
+def test_the_network_is_off_until_it_is_asked_for(shell: Shell) -> None:
+    create = ("action", "create", "hello", str(shell.file))
+    assert shell.json(*create)["network"] is False
+    assert shell.json("action", "update", "hello", "--network")["network"] is True
+    assert shell.json("action", "update", "hello", "-c", "2")["network"] is True
+    assert shell.json("action", "update", "hello", "--no-network")["network"] is False
+
+
 def test_neither_code_nor_an_image(shell: Shell) -> None:
     result = shell.run("action", "create", "model", code=1)
     assert "an image with --docker" in result.stderr

@@ -46,6 +46,15 @@ Concurrent = Annotated[
         show_default=False,
     ),
 ]
+Network = Annotated[
+    bool | None,
+    typer.Option(
+        "--network/--no-network",
+        help="Let it open connections to other hosts; it cannot if not given (with the Docker"
+        " driver: processes always can).",
+        show_default=False,
+    ),
+]
 Main = Annotated[
     str | None,
     typer.Option("--main", help="The function to call; main if not given.", show_default=False),
@@ -92,6 +101,7 @@ def create(
     kind: Kind = None,
     docker: Docker = None,
     concurrent: Concurrent = None,
+    network: Network = None,
     main: Main = None,
     concurrency: Concurrency = None,
     timeout: Timeout = None,
@@ -114,7 +124,7 @@ def create(
 
     with connected(endpoint) as client:
         action = Action(name=full_name(name))
-        _runtime(action, kind, docker, concurrent)
+        _runtime(action, kind, docker, concurrent, network)
         if file is None and not action.exec.image:
             raise SlotwayError(
                 "name a file with the code, or an image with --docker", reason="INVALID_FIELD"
@@ -142,6 +152,7 @@ def update(
     kind: Kind = None,
     docker: Docker = None,
     concurrent: Concurrent = None,
+    network: Network = None,
     main: Main = None,
     concurrency: Concurrency = None,
     timeout: Timeout = None,
@@ -171,7 +182,7 @@ def update(
         except CallError as error:
             if error.reason != "ACTION_NOT_FOUND" or (file is None and docker is None):
                 raise
-        _runtime(action, kind, docker, concurrent)
+        _runtime(action, kind, docker, concurrent, network)
         code = _read_code(action, file) if file is not None else None
         _change(action, kind, main, concurrency, timeout, memory, read(param, param_file))
         try:
@@ -371,7 +382,13 @@ def _is_text(code: bytes) -> bool:
     return True
 
 
-def _runtime(action: Any, kind: str | None, docker: str | None, concurrent: bool | None) -> None:
+def _runtime(
+    action: Any,
+    kind: str | None,
+    docker: str | None,
+    concurrent: bool | None,
+    network: bool | None,
+) -> None:
     """Says in `action` what runs it."""
     if kind is not None and docker is not None:
         raise SlotwayError("give either --kind or --docker", reason="INVALID_FIELD")
@@ -381,6 +398,8 @@ def _runtime(action: Any, kind: str | None, docker: str | None, concurrent: bool
         action.exec.image = ""
     if concurrent is not None:
         action.exec.concurrent = concurrent
+    if network is not None:
+        action.network = network
 
 
 def _change(

@@ -18,6 +18,7 @@ def action(message: Action) -> dict[str, Any]:
         "kind": message.exec.kind,
         "image": message.exec.image,
         "concurrent": message.exec.concurrent,
+        "network": message.network,
         "main": message.exec.main or "main",
         "binary": message.exec.binary,
         "code_sha256": message.exec.code_sha256,

@@ -84,6 +84,8 @@ class ContainerSpec:
     """The user's own, with kind "blackbox"."""
     concurrent: bool = False
     """Whether the user insists on a capacity above 1, whatever the runtime declares."""
+    network: bool = False
+    """Whether it may open connections to other hosts; without isolation it always may."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,6 +237,7 @@ def record_of(
         parameters=_parameters(action.parameters),
         image=action.exec.image,
         concurrent=action.exec.concurrent,
+        network=action.network,
     )
 
 
@@ -292,6 +293,7 @@ def message_of(record: ledger_pb2.ActionRecord) -> action_pb2.Action:
         ),
         limits=action_pb2.Limits(concurrency=record.concurrency, memory_mib=record.memory_mib),
         parameters=record.parameters.encode(),
+        network=record.network,
     )
     action.limits.timeout.FromMilliseconds(record.timeout_ms)
     action.updated_at.FromMilliseconds(record.updated_at_ms)

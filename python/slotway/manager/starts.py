@@ -134,6 +134,7 @@ class Starts:
                         ledger,
                         image=action.image,
                         concurrent=action.concurrent,
+                        network=action.network,
                     )
                 )
         except TimeoutError:

@@ -101,7 +101,7 @@ def hardened(spec: ContainerSpec, image: str, network: str, cpus: float) -> dict
             "NetworkMode": network,
             # Asked from within the container's own network, where nobody answers: older engines
             # pass names on to the host's resolver, even out of an internal network.
-            "Dns": ["127.0.0.1"],
+            "Dns": [] if spec.network else ["127.0.0.1"],
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
             "Privileged": False,

@@ -16,6 +16,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from datetime import timedelta
+from ipaddress import IPv4Network
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,6 +34,7 @@ from slotway.drivers.docker.container import CONCURRENCY, ID, TOMB, Found, State
 from slotway.drivers.docker.engine import Engine, EngineError
 from slotway.drivers.docker.network import CLUSTER, Network, Subnet
 from slotway.drivers.docker.options import DockerOptions
+from slotway.drivers.docker.outside import Outside
 from slotway.drivers.init import post_init
 
 CREATE_S = 30.0
@@ -57,12 +59,15 @@ class DockerDriver:
         reconcile: timedelta = timedelta(seconds=5),
         answer: timedelta = timedelta(seconds=10),
     ) -> None:
-        """ValueError if the subnet is none."""
+        """ValueError if a subnet is none, or they overlap."""
         self._cluster, self._options = cluster, options
         self._subnet = Subnet(options.subnet)
         self.numbered: Addresses | None = self._subnet.addresses
         self._engine = Engine(options.socket, answer.total_seconds())
         self.network = Network(self._engine, cluster, self._subnet)
+        self._outside = Outside(self._engine, cluster, options.out_subnet)
+        if options.out_subnet and self._subnet.network.overlaps(IPv4Network(options.out_subnet)):
+            raise ValueError(f"the subnets {options.subnet} and {options.out_subnet} overlap")
         self._period_s = reconcile.total_seconds()
         self._engine_id = ""
         self._burials = Burials(self._engine, cluster)
@@ -159,6 +164,8 @@ class DockerDriver:
                 raise
             engine_id = await self._adopt(spec)
         self._burials.seen.add(spec.label.id)
+        if spec.network:
+            await self._outside.attach(engine_id)
         await self._start(engine_id)
         await self._until_it_accepts(spec, engine_id)
 
@@ -192,6 +199,7 @@ class DockerDriver:
             await self._engine.call("POST", f"/containers/{engine_id}/start", timeout_s=START_S)
         except EngineError:
             self.network.doubt()
+            self._outside.doubt()
             with contextlib.suppress(DriverError):
                 await self._burials.remove(engine_id)
             raise
@@ -308,7 +316,7 @@ class DockerDriver:
             await self._burials.remove(each.engine_id)
 
     async def dissolve(self) -> None:
-        """Removes the tombs and the network, for a cluster whose Managers and Routers are gone for
+        """Removes the tombs and the networks, for a cluster whose Managers and Routers are gone for
         good. DriverError while a container is left. The driver is of no use after it."""
         # Whoever still looks for ends would find a name without its tomb, and make one.
         await self._stop_tasks()
@@ -316,6 +324,7 @@ class DockerDriver:
         for each in await self._listing():
             if each.state is State.TOMB:
                 await self._burials.remove(each.engine_id)
+        await self._outside.remove()
         await self.network.remove()
 
     async def _stop_tasks(self) -> None:
