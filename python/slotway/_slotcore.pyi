@@ -235,9 +235,12 @@ class DataPlane:
         idle_close_ms: int = 1_000,
         threads: int = 1,
         planted_bug: str = "",
+        nested_max_wait_ms: int = 5_000,
+        actions_listen: str | None = None,
     ) -> Self:
         """Binds `listen` (host:port, port 0: any) at once; raises OSError. `upstream` is the path of the Python server's
-        Unix socket. `planted_bug` is for tests of the checks: "one_too_many" sends C+1."""
+        Unix socket. Requests that come in at `actions_listen`, which other Routers may have bound too, or with the
+        metadata `slotway-caller`, are of running actions, and wait for `nested_max_wait_ms` at most. `planted_bug` is for tests of the checks: "one_too_many" sends C+1."""
     @property
     def address(self) -> str:
         """host:port that is bound."""

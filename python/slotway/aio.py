@@ -12,6 +12,7 @@ have run.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -140,7 +141,9 @@ class Client:
         request = InvokeRequest(action=action, payload=payload, activation_id=activation_id)
         async with _translated():
             response = await self._router.Invoke(
-                request, timeout=INVOKE_TIMEOUT_SECONDS if timeout is None else timeout
+                request,
+                timeout=INVOKE_TIMEOUT_SECONDS if timeout is None else timeout,
+                metadata=_caller(),
             )
         if response.WhichOneof("outcome") == "application_error":
             failed = response.application_error
@@ -252,6 +255,12 @@ class Client:
         async with _translated():
             async for response in self._cluster.WatchCluster(_cluster.WatchClusterRequest()):
                 yield response.cluster
+
+
+def _caller() -> tuple[tuple[str, str], ...]:
+    """Says of a request that it comes from within an action."""
+    container = os.environ.get("SLOTWAY_CONTAINER")
+    return (("slotway-caller", container),) if container else ()
 
 
 @asynccontextmanager

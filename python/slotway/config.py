@@ -206,6 +206,9 @@ class ManagerSection(Listening):
     docker_out_subnet: Annotated[str | None, AfterValidator(_network)] = None
     docker_cpus: float | None = Field(default=None, ge=0, le=1024)
     docker_images: Annotated[dict[str, str], BeforeValidator(_pairs)] | None = None
+    api_host: Address = ""
+    """What actions are told as `__OW_API_HOST`, host:port: the Routers' `actions_listen`. Empty:
+    nothing."""
     code_store: str = ""
     """Any fsspec URL; empty: `data_dir`/code."""
     lease: Duration = Field(
@@ -261,6 +264,14 @@ class RouterSection(Listening):
     max_wait: Duration = Field(
         default=timedelta(seconds=60), ge=timedelta(milliseconds=1), le=timedelta(hours=1)
     )
+    actions_listen: Address = ""
+    """Where actions connect to, host:port, beside `listen`: they can invoke there, and nothing
+    else. All Routers of a machine share it. Its host may be one that comes later, as the Docker
+    network's first address; containers reach it, and so does who routes to it. Empty: nowhere."""
+    nested_max_wait: Duration = Field(
+        default=timedelta(seconds=5), ge=timedelta(milliseconds=1), le=timedelta(hours=1)
+    )
+    """How long a request of a running action may wait: its caller's slot is taken meanwhile."""
     request_bytes_max: int = Field(default=1_048_576, ge=1_024, le=64 * 1_048_576)
     response_bytes_max: int = Field(default=5_242_880, ge=1_024, le=64 * 1_048_576)
     idle_close: Duration = Field(
@@ -277,6 +288,12 @@ class RouterSection(Listening):
     """Native threads of the data plane."""
     planted_bug: Literal["", "one_too_many"] = ""
     """For tests of the checks only."""
+
+    @model_validator(mode="after")
+    def _shared(self) -> RouterSection:
+        if self.actions_listen and split_address(self.actions_listen)[1] == 0:
+            raise ValueError("`actions_listen` needs a port: actions are told of one, not of any")
+        return self
 
 
 class Shared(Section):

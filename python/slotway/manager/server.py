@@ -232,6 +232,7 @@ class Manager:
             self._inbox,
             create_s=config.create_timeout.total_seconds(),
             init_s=config.init_timeout.total_seconds(),
+            api_host=config.api_host,
         )
         self._loop = Loop(
             manager=config.id,

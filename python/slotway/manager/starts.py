@@ -66,9 +66,12 @@ class Starts:
         *,
         create_s: float = 60.0,
         init_s: float = 60.0,
+        api_host: str = "",
     ) -> None:
+        """`api_host` is where actions are told to invoke others; empty: nowhere."""
         self._driver, self._code, self._inbox = driver, code, inbox
         self._create_s, self._init_s = create_s, init_s
+        self._api_host = api_host
         self._creating = asyncio.Semaphore(CREATES_MAX)
         self._initialising = asyncio.Semaphore(INITS_MAX)
         self._kept: tuple[str, bytes] | None = None
@@ -153,7 +156,7 @@ class Starts:
                 code = await self._read(action.code_sha256)
                 await self._driver.init(
                     ContainerId(container.id),
-                    init_value(action, code),
+                    init_value(action, code, self._api_host),
                     timedelta(seconds=self._init_s),
                 )
         except TimeoutError:
@@ -267,7 +270,9 @@ def made_by(driver: Driver, container: Container) -> bool:
     return record.driver == driver.name and record.engine == driver.engine()
 
 
-def init_value(action: ledger_pb2.ActionRecord, code: bytes) -> dict[str, object]:
+def init_value(
+    action: ledger_pb2.ActionRecord, code: bytes, api_host: str = ""
+) -> dict[str, object]:
     """The value of `/init`, as OpenWhisk's action interface has it: without code for an image that
     has its own."""
     namespace, _, name = action.name.partition("/")
@@ -281,5 +286,6 @@ def init_value(action: ledger_pb2.ActionRecord, code: bytes) -> dict[str, object
             "__OW_NAMESPACE": namespace,
             "__OW_ACTION_NAME": f"/{action.name}",
             "__OW_ACTION_VERSION": str(action.revision),
+            **({"__OW_API_HOST": api_host} if api_host else {}),
         },
     }

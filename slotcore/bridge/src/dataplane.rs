@@ -37,7 +37,7 @@ impl DataPlane {
     #[new]
     #[pyo3(signature = (*, listen, upstream, incarnation, queue_max = 10_000, max_wait_ms = 60_000,
         request_bytes_max = 1_048_576, response_bytes_max = 5_242_880, idle_close_ms = 1_000, threads = 1,
-        planted_bug = ""))]
+        planted_bug = "", nested_max_wait_ms = 5_000, actions_listen = None))]
     #[allow(clippy::too_many_arguments, reason = "they are all by name")]
     fn new(
         listen: &str,
@@ -50,6 +50,8 @@ impl DataPlane {
         idle_close_ms: u64,
         threads: usize,
         planted_bug: &str,
+        nested_max_wait_ms: u64,
+        actions_listen: Option<String>,
     ) -> PyResult<Self> {
         let planted_bug = match planted_bug {
             "" => PlantedBug::None,
@@ -64,6 +66,8 @@ impl DataPlane {
             incarnation,
             queue_max,
             max_wait: Duration::from_millis(max_wait_ms),
+            nested_max_wait: Duration::from_millis(nested_max_wait_ms),
+            actions_listen,
             request_bytes_max,
             response_bytes_max,
             idle_close: Duration::from_millis(idle_close_ms),

@@ -54,6 +54,7 @@ async fn serve(
         deadline,
         arrived,
         is_forwarded,
+        is_nested,
     } = asked;
     let patience = deadline.map_or(RECEIVE_TIMEOUT, |at| RECEIVE_TIMEOUT.min(at - arrived));
     let message = match message::read(body, shared.settings.request_bytes_max, patience).await {
@@ -78,6 +79,7 @@ async fn serve(
         shared,
         action: check_action(request.action)?,
         deadline,
+        is_nested,
         arrived,
         arrived_ms,
         alarm: pin!(sleep_until((arrived + NEVER).into())),
@@ -123,6 +125,7 @@ struct Call<'a> {
     shared: &'a Shared,
     action: &'a str,
     deadline: Option<Instant>,
+    is_nested: bool,
     arrived: Instant,
     /// The same, since 1970.
     arrived_ms: u64,
@@ -137,7 +140,13 @@ impl Call<'_> {
         mut wait: Wait,
         reply: &mut Reply<'_>,
     ) -> Result<Option<Given>, Failure> {
-        let limit = self.arrived + self.shared.settings.max_wait;
+        let settings = &self.shared.settings;
+        let patience = if self.is_nested {
+            settings.nested_max_wait.min(settings.max_wait)
+        } else {
+            settings.max_wait
+        };
+        let limit = self.arrived + patience;
         let until = self.deadline.map_or(limit, |deadline| deadline.min(limit));
         self.alarm.as_mut().reset(until.into());
         let has_left = tokio::select! {
@@ -159,11 +168,22 @@ impl Call<'_> {
         if until < limit {
             return Err(deadline_passed("while the request waited for a slot"));
         }
+        Err(self.waited(patience).retry(retry))
+    }
+
+    #[cold]
+    fn waited(&self, patience: Duration) -> Failure {
+        if !self.is_nested {
+            let what = format!("no slot came free within {patience:?}");
+            return Failure::new(Reason::MaxWait, what);
+        }
         let what = format!(
-            "no slot came free within {:?}",
-            self.shared.settings.max_wait
+            "no slot of {} came free within {patience:?}, and its caller is an action, whose own slot is taken while it \
+             waits: room for more containers helps (`containers_max`, memory), or a higher concurrency of either, or to \
+             answer first and have the caller's caller invoke",
+            self.action
         );
-        Err(Failure::new(Reason::MaxWait, what).retry(retry))
+        Failure::new(Reason::MaxWait, what).with("nested", "true")
     }
 
     /// Runs the request in the slot that it was given; its answer, or None if it surely never reached code.
@@ -279,7 +299,7 @@ impl Call<'_> {
         self.alarm
             .as_mut()
             .reset(self.deadline.unwrap_or(self.arrived + NEVER).into());
-        let forwarding = peer.forward(message, self.deadline, self.shared);
+        let forwarding = peer.forward(message, self.deadline, self.is_nested, self.shared);
         tokio::select! {
             biased;
             outcome = forwarding => match outcome {

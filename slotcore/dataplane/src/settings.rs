@@ -51,6 +51,10 @@ pub struct Settings {
     pub queue_max: usize,
     /// How long a request may wait for a slot.
     pub max_wait: Duration,
+    /// How long a request of a running action may wait: its caller's slot is taken meanwhile.
+    pub nested_max_wait: Duration,
+    /// Where actions connect to, host:port, beside everybody's address. All Routers of a machine share it.
+    pub actions_listen: Option<String>,
     /// The largest request message.
     pub request_bytes_max: usize,
     /// The largest answer of a container.
