@@ -268,8 +268,8 @@ class DataPlane:
         parameters: bytes,
     ) -> bool:
         """Obeys an order; False if it is stale. An unknown container with target 0 is obeyed and acknowledged too."""
-    def ended(self, manager: str, stream: int, term: Term, container: str) -> bool:
-        """The container has ended: its slots are void, what runs on it ends as CONTAINER_LOST."""
+    def ended(self, manager: str, stream: int, term: Term, container: str, how: str = "") -> bool:
+        """The container has ended: its slots are void, what runs on it ends as CONTAINER_LOST, with `how`."""
     def peers(self, action: str, peers: Sequence[tuple[str, str, int]]) -> None:
         """Replaces the action's peers: (incarnation, address, waiting)."""
     def drop_peers(self) -> None:

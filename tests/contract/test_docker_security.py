@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from slotway.drivers.base import ContainerId
+from slotway.drivers.base import ContainerId, EndedLoadingError
 from slotway.drivers.docker import DockerDriver
 
 from .containers import SOON, DockerWorld, code, connect, post, run, told
@@ -178,6 +178,14 @@ async def test_memory_ends_at_the_limit(inside: Inside, caplog: pytest.LogCaptur
         await told(inside.driver, ONE)
     assert await inside.driver.has_ended(ONE)
     assert "it used more memory than its limit of 64 MiB" in caplog.text
+
+
+async def test_memory_ends_at_the_limit_while_code_is_loaded_too(inside: Inside) -> None:
+    await inside.driver.create(inside.world.spec(ONE, memory_mib=64))
+    source = "import os\nkeep = []\nwhile True: keep.append(bytearray(os.urandom(1024)) * 1024)"
+    with pytest.raises(EndedLoadingError, match="more memory than its limit of 64 MiB"):
+        await inside.driver.init(ONE, code(source), SOON)
+    await told(inside.driver, ONE)
 
 
 async def test_there_is_an_end_to_open_files(inside: Inside) -> None:

@@ -148,6 +148,16 @@ async def test_a_crash_is_told(engine: Engine) -> None:
         assert await driver.has_ended(ONE)
 
 
+async def test_how_a_container_ended_is_told_in_words(engine: Engine) -> None:
+    async with engine.driver() as driver:
+        await driver.create(engine.spec(ONE))
+        assert driver.ending(ONE) == ""
+        engine.crash(ONE)
+        await told(driver, ONE)
+        how = {"docker": "its program ended with status 137", "process": "SIGKILL", "fake": ""}
+        assert driver.ending(ONE) == how[driver.name]
+
+
 async def test_an_unknown_container_has_ended_and_is_told(engine: Engine) -> None:
     async with engine.driver() as driver:
         await driver.destroy(ONE)

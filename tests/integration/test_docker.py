@@ -142,6 +142,28 @@ async def test_an_image_of_others_runs_one_activation_at_a_time(dev: Dev, perl: 
             assert sorted(runs) == list(range(1, len(runs) + 1)), "it counted each once"
 
 
+GREEDY = b"""
+import os
+def main(args):
+    keep = []
+    while True:
+        keep.append(bytearray(os.urandom(1024)) * 1024)
+"""
+
+
+async def test_who_waits_is_told_that_memory_was_short(dev: Dev) -> None:
+    """While the action runs, and while its code is loaded."""
+    async with Client(await dev.start()) as client:
+        await client.put_action("demo/greedy", GREEDY, memory_mib=64)
+        with pytest.raises(SlotwayError, match="used more memory than its limit of 64 MiB") as lost:
+            await client.invoke("demo/greedy", timeout=WAIT_S)
+        assert lost.value.reason == "CONTAINER_LOST"
+        await client.put_action("demo/greedy", GREEDY + b"main({})\n", memory_mib=64)
+        with pytest.raises(SlotwayError, match="used more memory than its limit of 64 MiB") as lost:
+            await client.invoke("demo/greedy", timeout=WAIT_S)
+        assert lost.value.reason == "INIT_FAILED"
+
+
 async def test_the_waiting_request_gets_the_reason(
     dev: Dev, monkeypatch: pytest.MonkeyPatch
 ) -> None:

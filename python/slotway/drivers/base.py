@@ -43,8 +43,9 @@ class InitError(SlotwayError):
 class EndedLoadingError(InitError):
     """The container ended while its code was loaded: by that code, or killed from outside."""
 
-    def __init__(self) -> None:
-        super().__init__("the container ended while its code was loaded")
+    def __init__(self, how: str = "") -> None:
+        told = "the container ended while its code was loaded"
+        super().__init__(f"{told}: {how}" if how else told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,10 @@ class Driver(Protocol):
     async def has_ended(self, container: ContainerId) -> bool:
         """Whether the engine knows for sure that nothing of the container runs, now and for
         ever."""
+
+    def ending(self, container: ContainerId) -> str:
+        """How a container ended whose end was told not long ago, for people, in one line; empty if
+        the engine does not say."""
 
     async def list(self) -> list[ContainerFound]:
         """All containers of this cluster that the engine has, also those of older epochs."""

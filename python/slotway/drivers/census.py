@@ -74,6 +74,7 @@ class Census:
             sight = self.look(container)
         if sight.state is State.ENDED and self.is_ours(sight):
             self._seen.add(container)
+            self.ends.explain(container, sight.ending)
             with contextlib.suppress(FileNotFoundError):
                 self.socket(container).unlink()
             shutil.rmtree(self.folder / f"{container}.work", ignore_errors=True)

@@ -93,6 +93,8 @@ class FakeEngine:
         """Creations take so long."""
         self.init_error = ""
         """`/init` answers 502 with this body."""
+        self.ending = ""
+        """How containers end, in words."""
         self.run_s = 0.0
         """`/run` takes so long."""
 
@@ -191,6 +193,10 @@ class FakeDriver:
         if container not in self.fake.containers:
             self.fake.used.add(container)
         return container not in self.fake.containers
+
+    def ending(self, container: ContainerId) -> str:
+        """As the engine was told to."""
+        return self.fake.ending
 
     async def list(self) -> list[ContainerFound]:
         """What listens."""

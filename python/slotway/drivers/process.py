@@ -247,6 +247,10 @@ class ProcessDriver:
             return False
         return (await self._census.check(container, claim=True)).state is State.ENDED
 
+    def ending(self, container: ContainerId) -> str:
+        """As its supervisor wrote it down."""
+        return self._census.ends.how(container)
+
     async def list(self) -> builtins.list[ContainerFound]:
         """The containers whose lock files carry this cluster's label."""
         found = []

@@ -14,7 +14,7 @@ from typing import assert_never
 import structlog
 
 from slotway._slotcore import Ledger, LedgerError
-from slotway.drivers.base import Driver, DriverError, EndedLoadingError
+from slotway.drivers.base import ContainerId, Driver, DriverError, EndedLoadingError
 from slotway.errors import SlotwayError
 from slotway.etcd import Client
 from slotway.manager.action import Action
@@ -371,14 +371,16 @@ class Loop:
         container = self.books.containers.get(name)
         if container is None or container.ended:
             return
+        how = self._driver.ending(ContainerId(name))
         if container.phase is Phase.COMING:
             action = self.books.actions.get(container.record.action)
             if action is not None and action.record.revision == container.record.revision:
                 loading = container.state == ledger_pb2.CONTAINER_STATE_INITIALISING
-                what = EndedLoadingError() if loading else DriverError(ENDED_STARTING)
+                starting = f"{ENDED_STARTING}: {how}" if how else ENDED_STARTING
+                what = EndedLoadingError(how) if loading else DriverError(starting)
                 self._failed(action, what)
         log.info("container", id=name, action=container.record.action, state="ended")
-        self._messages.ended(name, self.books.end(container))
+        self._messages.ended(name, self.books.end(container), how)
 
     async def _compare(self, stock: Listed) -> None:
         names = self.books.containers

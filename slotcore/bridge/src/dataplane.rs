@@ -138,10 +138,11 @@ impl DataPlane {
         self.0.order(manager, stream, &order).map_err(refused)
     }
 
-    fn ended(&self, manager: &str, stream: u64, term: Term, container: &str) -> bool {
+    #[pyo3(signature = (manager, stream, term, container, how = ""))]
+    fn ended(&self, manager: &str, stream: u64, term: Term, container: &str, how: &str) -> bool {
         // The end of a container is proof, whichever stream tells it; only an older term is not listened to.
         let _ = (manager, stream);
-        self.0.ended(term_of(term), container)
+        self.0.ended(term_of(term), container, how)
     }
 
     fn peers(&self, action: &str, peers: Vec<(String, String, u32)>) {

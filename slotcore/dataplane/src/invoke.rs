@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until, timeout};
 
 use crate::activation;
 use crate::asked::{Asked, NEVER, check_action, deadline_passed};
@@ -20,7 +20,7 @@ use crate::json;
 use crate::message::{self, ReadError};
 use crate::peers::{Forwarded, Peer};
 use crate::reply::Reply;
-use crate::settings::RECEIVE_TIMEOUT;
+use crate::settings::{ENDING_TIMEOUT, RECEIVE_TIMEOUT};
 use crate::shared::Shared;
 use crate::splice::Splice;
 use crate::state::{Acquired, Given, Wait};
@@ -219,8 +219,8 @@ impl Call<'_> {
             loop {
                 tokio::select! {
                     biased;
-                    outcome = &mut answer => break Some(outcome),
-                    () = &mut ended => break None,
+                    outcome = &mut answer => break Ok(outcome),
+                    how = &mut ended => break Err(how),
                     () = self.alarm.as_mut(), if !is_overrun => {
                         // The client is told; the slot stays taken until the answer has come.
                         is_overrun = Instant::now() >= times_out;
@@ -236,32 +236,35 @@ impl Call<'_> {
             }
         };
         match outcome {
-            Some(Ok(answer)) => {
+            Ok(Ok(answer)) => {
                 let run = given.connection.answered() - started;
                 let message = self.encode(&answer, waited, run, &target.id);
                 drop(answer);
                 shared.release(given, run);
                 message.map(Some)
             }
-            Some(Err(RunError::Refused(_))) => {
+            Ok(Err(RunError::Refused(_))) => {
                 shared.set_aside(given);
                 Ok(None)
             }
-            Some(Err(error)) => {
+            Ok(Err(error)) => {
                 if error.is_over() {
                     shared.release(given, started.elapsed());
                 } else {
                     shared.strand(given, is_overrun);
                 }
+                if matches!(error, RunError::Broken(_)) && !reply.is_given() {
+                    // A container that ends breaks its connections first.
+                    if let Ok(how) = timeout(ENDING_TIMEOUT, target.ended()).await {
+                        return Err(container_ended(how));
+                    }
+                }
                 Err(run_failure(&error))
             }
-            None => {
+            Err(how) => {
                 // Its slot is void already.
                 drop(given);
-                Err(Failure::new(
-                    Reason::ContainerLost,
-                    "the container ended while the action ran",
-                ))
+                Err(container_ended(how))
             }
         }
     }
@@ -326,6 +329,15 @@ fn action_timeout(timeout: Duration) -> Failure {
         Reason::ActionTimeout,
         format!("the action ran past its timeout of {timeout:?}"),
     )
+}
+
+#[cold]
+fn container_ended(how: &str) -> Failure {
+    let mut what = "the container ended while the action ran".to_owned();
+    if !how.is_empty() {
+        what = format!("{what}: {how}");
+    }
+    Failure::new(Reason::ContainerLost, what)
 }
 
 #[cold]

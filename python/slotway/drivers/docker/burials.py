@@ -120,6 +120,7 @@ class Burials:
                     f"somebody else has named a container {name_of(self._cluster, container)}"
                 )
             if found.state is State.EXITED:
+                self.ends.explain(container, found.ending)
                 ending = await self._ending_of(found)
                 logger.info("container %s has ended: %s", container, ending)
                 if container in self.creating:

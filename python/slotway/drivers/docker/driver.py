@@ -26,6 +26,7 @@ from slotway.drivers.base import (
     ContainerId,
     ContainerSpec,
     DriverError,
+    EndedLoadingError,
     UnfitError,
 )
 from slotway.drivers.docker import container as containers
@@ -40,6 +41,8 @@ from slotway.drivers.init import post_init
 CREATE_S = 30.0
 START_S = 20.0
 RETRY_S = 0.5
+ENDING_S = 2.0
+"""For the engine to say how a container ended that breaks its connections."""
 TOMBS_MAX = 500
 """The newest ones are kept. A Manager that sleeps while more containers end may create one again;
 it gets no code, as that takes a commit, and is removed as a stray."""
@@ -230,7 +233,15 @@ class DockerDriver:
         found = await self._burials.inspect(container)
         if found is None or found.state != State.RUNNING:
             raise DriverError(f"container {container} has ended")
-        await post_init(found.address, value, timeout)
+        try:
+            await post_init(found.address, value, timeout)
+        except EndedLoadingError as error:
+            with contextlib.suppress(DriverError, TimeoutError):
+                async with asyncio.timeout(ENDING_S):
+                    # Its connections break before the engine has noticed.
+                    while not await self._burials.bury(container, kill=False):  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
+            raise EndedLoadingError(self.ending(container)) from error
 
     # Ending.
 
@@ -245,6 +256,10 @@ class DockerDriver:
         if container in self._burials.creating:
             return False
         return await self._burials.bury(container, kill=False)
+
+    def ending(self, container: ContainerId) -> str:
+        """As the engine told it before the container was removed."""
+        return self._burials.ends.how(container)
 
     # Seeing.
 

@@ -21,12 +21,17 @@ API_MIN, API_MAX = (1, 41), (1, 51)
 ANSWER_S = 10.0
 EVENT_BYTES_MAX = 1024 * 1024
 LOG_BYTES_MAX = 16 * 1024
+FULL = "no space left on device"
 
 
 class EngineError(DriverError):
     """The engine answered that it will not, or cannot."""
 
     def __init__(self, status: int, message: str) -> None:
+        if FULL in message:
+            message += (
+                "; the disk of the engine is full: make room (`docker system df` tells where)"
+            )
         super().__init__(f"Docker: {message}")
         self.status = status
 
