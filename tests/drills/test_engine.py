@@ -50,10 +50,13 @@ def restart() -> None:
     """The engine, as it was started, and without its containers."""
     pid = engine_pid()
     command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+    niceness = os.getpriority(os.PRIO_PROCESS, pid)
     os.kill(pid, signal.SIGTERM)
     until(lambda: not os.path.exists(f"/proc/{pid}/exe"))
+    # As important as it was, whatever this test is.
+    command = ["nice", "-n", str(niceness - os.getpriority(os.PRIO_PROCESS, 0)), *command]
     quiet = subprocess.DEVNULL
-    subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+    subprocess.run(["setsid", "--fork", *command], stdin=quiet, stdout=quiet, stderr=quiet)
     until(lambda: subprocess.run(["docker", "info"], capture_output=True).returncode == 0)
 
 
