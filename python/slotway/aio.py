@@ -249,6 +249,15 @@ class Client:
             )
         return response.cluster
 
+    async def log(self, container_id: str, *, activation_id: str = "", lines: int = 0) -> list[str]:
+        """The last lines that a container printed, or an activation in it; 0 stands for 1000."""
+        request = _cluster.GetContainerLogRequest(
+            container_id=container_id, activation_id=activation_id, lines=lines
+        )
+        async with _translated():
+            answer = await self._cluster.GetContainerLog(request, timeout=TIMEOUT_SECONDS)
+        return list(answer.lines)
+
     async def watch(self) -> AsyncGenerator[Cluster, None]:
         """The cluster now, and again after each change; ends with a CallError when the leader
         changes."""

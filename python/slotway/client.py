@@ -128,6 +128,10 @@ class Client:
         """The cluster as its leader sees it."""
         return self._wait(self._client.cluster())
 
+    def log(self, container_id: str, *, activation_id: str = "", lines: int = 0) -> list[str]:
+        """The last lines that a container printed, or an activation in it; 0 stands for 1000."""
+        return self._wait(self._client.log(container_id, activation_id=activation_id, lines=lines))
+
     def watch(self) -> Iterator[Cluster]:
         """The cluster now, and again after each change; ends with a CallError when the leader
         changes."""

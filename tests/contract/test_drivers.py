@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator
@@ -146,6 +147,29 @@ async def test_a_crash_is_told(engine: Engine) -> None:
         engine.crash(ONE)
         await told(driver, ONE)
         assert await driver.has_ended(ONE)
+
+
+async def test_what_a_container_printed_is_kept(engine: Engine) -> None:
+    async with engine.driver() as driver:
+        await driver.create(engine.spec(ONE))
+        says = "def main(args):\n    print('hello', args['number'])\n    return {}\n"
+        await driver.init(ONE, code(says), SOON)
+        for number in range(2):
+            await run(engine.spec(ONE).address, number=number)
+        if driver.name == "fake":
+            assert await driver.log(ONE) == b""
+            return
+        # The engine takes it out of a pipe.
+        async with asyncio.timeout(10):
+            while b"hello 1" not in await driver.log(ONE):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        lines = (await driver.log(ONE)).decode().splitlines()
+        assert [line.split(" ", 1)[1] for line in lines if "hello" in line] == [
+            "a1 stdout: hello 0",
+            "a1 stdout: hello 1",
+        ]
+        with pytest.raises(DriverError, match="no log is kept of container two"):
+            await driver.log(ContainerId("two"))
 
 
 async def test_how_a_container_ended_is_told_in_words(engine: Engine) -> None:

@@ -237,6 +237,12 @@ def test_watching_without_a_terminal(shell: Shell) -> None:
     assert lines[-1] == ""
 
 
+def test_the_log_of_a_container(shell: Shell) -> None:
+    printed = shell.run("container", "logs", "c-1", "--activation", "a-1", "-n", "5").stdout
+    assert printed == "c-1 a-1 5\n[ä]\n"
+    assert shell.json("container", "logs", "c-1") == ["c-1  1000", "[ä]"]
+
+
 def test_cluster_and_containers(shell: Shell) -> None:
     status = shell.json("cluster", "status")
     assert (status["leader"], status["term"]) == ("m1", "1.42")

@@ -15,6 +15,7 @@ from typing import NewType, Protocol
 from slotway.errors import SlotwayError
 
 ContainerId = NewType("ContainerId", str)
+LOG_BYTES_MAX = 8 * 1024 * 1024
 DOCKER_RUNS_IT = 'images need Managers with the Docker driver (`driver = "docker"`)'
 
 
@@ -148,6 +149,10 @@ class Driver(Protocol):
     def ending(self, container: ContainerId) -> str:
         """How a container ended whose end was told not long ago, for people, in one line; empty if
         the engine does not say."""
+
+    async def log(self, container: ContainerId) -> bytes:
+        """What the container printed last, at most LOG_BYTES_MAX of it; also after its end, for as
+        long as the engine keeps it. DriverError if there is none."""
 
     async def list(self) -> list[ContainerFound]:
         """All containers of this cluster that the engine has, also those of older epochs."""

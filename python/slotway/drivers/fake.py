@@ -198,6 +198,10 @@ class FakeDriver:
         """As the engine was told to."""
         return self.fake.ending
 
+    async def log(self, container: ContainerId) -> bytes:
+        """Nothing is ever printed."""
+        return b""
+
     async def list(self) -> list[ContainerFound]:
         """What listens."""
         return [

@@ -251,6 +251,10 @@ class ProcessDriver:
         """As its supervisor wrote it down."""
         return self._census.ends.how(container)
 
+    async def log(self, container: ContainerId) -> bytes:
+        """The two files that its supervisor wrote."""
+        return await asyncio.to_thread(self._census.log, container)
+
     async def list(self) -> builtins.list[ContainerFound]:
         """The containers whose lock files carry this cluster's label."""
         found = []

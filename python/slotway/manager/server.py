@@ -151,7 +151,14 @@ class Manager:
             Actions(self, self._code, self._driver), server
         )
         cluster_pb2_grpc.add_ClusterServiceServicer_to_server(
-            Overview(self, self._config.cluster, self._config.id, self._followers.statuses), server
+            Overview(
+                self,
+                self._config.cluster,
+                self._config.id,
+                self._followers.statuses,
+                self._driver,
+            ),
+            server,
         )
         standby_pb2_grpc.add_StandbyServiceServicer_to_server(self._followers, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

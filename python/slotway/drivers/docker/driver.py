@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from slotway.drivers.base import (
+    LOG_BYTES_MAX,
     Addresses,
     ContainerFound,
     ContainerId,
@@ -262,6 +263,15 @@ class DockerDriver:
         return self._burials.ends.how(container)
 
     # Seeing.
+
+    async def log(self, container: ContainerId) -> bytes:
+        """The files that the engine keeps; they go with the container."""
+        found = await self._burials.inspect(container)
+        if found is None or found.state is State.TOMB:
+            raise DriverError(
+                f"no log is kept of container {container}: the end of it is in the Manager's log"
+            )
+        return await self._engine.log(found.engine_id, bytes_max=LOG_BYTES_MAX)
 
     async def list(self) -> builtins.list[ContainerFound]:
         """What carries this cluster's label, and has not ended."""
