@@ -242,9 +242,12 @@ class DataPlane:
         idle_close_ms: int = 1_000,
         threads: int = 1,
         planted_bug: str = "",
+        nested_max_wait_ms: int = 5_000,
+        actions_listen: str | None = None,
     ) -> Self:
         """Binds `listen` (host:port, port 0: any) at once; raises OSError. `upstream` is the path of the Python server's
-        Unix socket. `planted_bug` is for tests of the checks: "one_too_many" sends C+1."""
+        Unix socket. Requests that come in at `actions_listen`, which other Routers may have bound too, or with the
+        metadata `slotway-caller`, are of running actions, and wait for `nested_max_wait_ms` at most. `planted_bug` is for tests of the checks: "one_too_many" sends C+1."""
     @property
     def address(self) -> str:
         """host:port that is bound."""
@@ -272,8 +275,8 @@ class DataPlane:
         parameters: bytes,
     ) -> bool:
         """Obeys an order; False if it is stale. An unknown container with target 0 is obeyed and acknowledged too."""
-    def ended(self, manager: str, stream: int, term: Term, container: str) -> bool:
-        """The container has ended: its slots are void, what runs on it ends as CONTAINER_LOST."""
+    def ended(self, manager: str, stream: int, term: Term, container: str, how: str = "") -> bool:
+        """The container has ended: its slots are void, what runs on it ends as CONTAINER_LOST, with `how`."""
     def peers(self, action: str, peers: Sequence[tuple[str, str, int]]) -> None:
         """Replaces the action's peers: (incarnation, address, waiting)."""
     def drop_peers(self) -> None:

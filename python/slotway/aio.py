@@ -12,6 +12,7 @@ have run.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -141,7 +142,9 @@ class Client:
         request = InvokeRequest(action=action, payload=payload, activation_id=activation_id)
         async with _translated():
             response = await self._router.Invoke(
-                request, timeout=INVOKE_TIMEOUT_SECONDS if timeout is None else timeout
+                request,
+                timeout=INVOKE_TIMEOUT_SECONDS if timeout is None else timeout,
+                metadata=_caller(),
             )
         if response.WhichOneof("outcome") == "application_error":
             failed = response.application_error
@@ -157,7 +160,7 @@ class Client:
     async def put_action(
         self,
         name: str,
-        code: bytes,
+        code: bytes = b"",
         *,
         concurrency: int = 1,
         timeout: float = 60.0,  # noqa: ASYNC109 - the action's own
@@ -166,6 +169,9 @@ class Client:
         containers_max: int | None = None,
         keep_warm: float | None = None,
         kind: str = "python:3",
+        image: str = "",
+        concurrent: bool = False,
+        network: bool = False,
         main: str = "main",
         parameters: Mapping[str, Any] | None = None,
         expected_revision: int | None = None,
@@ -176,10 +182,19 @@ class Client:
         may take; `parameters` are default arguments. There are `containers_min` to
         `containers_max` containers; one without any share is kept for `keep_warm` seconds. For
         `expected_revision` see `replace_action`.
+        `image` is run instead of a runtime of ours, and can do without code; `concurrent` insists
+        on a concurrency above 1 though its runtime does not declare that it can; `network` lets
+        it open connections to other hosts.
         """
         action = Action(
             name=name,
-            exec=Exec(kind=kind, main=main, binary=code.startswith(_ZIP)),
+            exec=Exec(
+                kind="blackbox" if image else kind,
+                main=main,
+                binary=code.startswith(_ZIP),
+                image=image,
+                concurrent=concurrent,
+            ),
             limits=Limits(
                 concurrency=concurrency,
                 memory_mib=memory_mib,
@@ -187,11 +202,13 @@ class Client:
                 containers_max=containers_max,
             ),
             parameters=json.dumps(dict(parameters or {})).encode(),
+            network=network,
         )
         action.limits.timeout.FromMilliseconds(round(timeout * 1000))
         if keep_warm is not None:
             action.limits.keep_warm.FromMilliseconds(round(keep_warm * 1000))
-        return await self.replace_action(action, code, expected_revision=expected_revision)
+        given = None if image and not code else code
+        return await self.replace_action(action, given, expected_revision=expected_revision)
 
     async def replace_action(
         self, action: Action, code: bytes | None = None, *, expected_revision: int | None = None
@@ -251,12 +268,27 @@ class Client:
             response = await self._cluster.GetCluster(request, timeout=TIMEOUT_SECONDS)
         return response.cluster
 
+    async def log(self, container_id: str, *, activation_id: str = "", lines: int = 0) -> list[str]:
+        """The last lines that a container printed, or an activation in it; 0 stands for 1000."""
+        request = _cluster.GetContainerLogRequest(
+            container_id=container_id, activation_id=activation_id, lines=lines
+        )
+        async with _translated():
+            answer = await self._cluster.GetContainerLog(request, timeout=TIMEOUT_SECONDS)
+        return list(answer.lines)
+
     async def watch(self) -> AsyncGenerator[Cluster, None]:
         """The cluster now, and again after each change; ends with a CallError when the leader
         changes."""
         async with _translated():
             async for response in self._cluster.WatchCluster(_cluster.WatchClusterRequest()):
                 yield response.cluster
+
+
+def _caller() -> tuple[tuple[str, str], ...]:
+    """Says of a request that it comes from within an action."""
+    container = os.environ.get("SLOTWAY_CONTAINER")
+    return (("slotway-caller", container),) if container else ()
 
 
 @asynccontextmanager

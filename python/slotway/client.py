@@ -69,7 +69,7 @@ class Client:
     def put_action(
         self,
         name: str,
-        code: bytes,
+        code: bytes = b"",
         *,
         concurrency: int = 1,
         timeout: float = 60.0,
@@ -78,6 +78,9 @@ class Client:
         containers_max: int | None = None,
         keep_warm: float | None = None,
         kind: str = "python:3",
+        image: str = "",
+        concurrent: bool = False,
+        network: bool = False,
         main: str = "main",
         parameters: Mapping[str, Any] | None = None,
         expected_revision: int | None = None,
@@ -95,6 +98,9 @@ class Client:
                 containers_max=containers_max,
                 keep_warm=keep_warm,
                 kind=kind,
+                image=image,
+                concurrent=concurrent,
+                network=network,
                 main=main,
                 parameters=parameters,
                 expected_revision=expected_revision,
@@ -132,6 +138,10 @@ class Client:
     def cluster(self, *, with_ended: bool = False) -> Cluster:
         """The cluster as its leader sees it; with the newest containers that ended, if wanted."""
         return self._wait(self._client.cluster(with_ended=with_ended))
+
+    def log(self, container_id: str, *, activation_id: str = "", lines: int = 0) -> list[str]:
+        """The last lines that a container printed, or an activation in it; 0 stands for 1000."""
+        return self._wait(self._client.log(container_id, activation_id=activation_id, lines=lines))
 
     def watch(self) -> Iterator[Cluster]:
         """The cluster now, and again after each change; ends with a CallError when the leader

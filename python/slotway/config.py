@@ -89,6 +89,10 @@ def _subnet(value: str | None) -> str | None:
     return value
 
 
+def _network(value: str | None) -> str | None:
+    return value and str(ipaddress.IPv4Network(value))
+
+
 def split_address(value: str) -> tuple[str, int]:
     """Host and port of "host:port" or "[v6]:port"; ValueError if it is not one."""
     host, _, port = value.rpartition(":")
@@ -221,8 +225,9 @@ class ManagerSection(Listening):
     """Unix sockets; a short path. None: a folder of the user's, named after `data_dir`."""
     driver: Literal["process", "docker", "fake"] = "process"
     docker_socket: str | None = None
-    """None, for these four: see `drivers.docker.options`."""
+    """None, for these five: see `drivers.docker.options`."""
     docker_subnet: Annotated[str | None, AfterValidator(_subnet)] = None
+    docker_out_subnet: Annotated[str | None, AfterValidator(_network)] = None
     docker_cpus: float | None = Field(default=None, ge=0, le=1024)
     docker_images: Annotated[dict[str, str], BeforeValidator(_pairs)] | None = None
     prewarm: Annotated[dict[str, str], BeforeValidator(_pairs), AfterValidator(_stocks)] = {}
@@ -235,6 +240,9 @@ class ManagerSection(Listening):
     """A stem cell serves actions of just this memory, in MiB."""
     prewarm_concurrency: int = Field(default=200, ge=1, le=1000)
     """The greatest C that a stem cell serves: its limits of processes and files hold so many."""
+    api_host: Address = ""
+    """What actions are told as `__OW_API_HOST`, host:port: the Routers' `actions_listen`. Empty:
+    nothing."""
     code_store: str = ""
     """Any fsspec URL; empty: `data_dir`/code."""
     lease: Duration = Field(
@@ -269,9 +277,17 @@ class ManagerSection(Listening):
     )
     """How long a container serves at least, before another action may have its room."""
 
+    @model_validator(mode="after")
+    def _apart(self) -> ManagerSection:
+        if self.docker_subnet and self.docker_out_subnet:
+            one, other = map(ipaddress.IPv4Network, (self.docker_subnet, self.docker_out_subnet))
+            if one.overlaps(other):
+                raise ValueError(f"`docker_subnet` {one} and `docker_out_subnet` {other} overlap")
+        return self
+
     def docker_options(self) -> dict[str, Any]:
         """What was given of `drivers.docker.DockerOptions`."""
-        names = ("socket", "subnet", "cpus", "images")
+        names = ("socket", "subnet", "out_subnet", "cpus", "images")
         given = {name: getattr(self, f"docker_{name}") for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -286,6 +302,14 @@ class RouterSection(Listening):
     max_wait: Duration = Field(
         default=timedelta(seconds=60), ge=timedelta(milliseconds=1), le=timedelta(hours=1)
     )
+    actions_listen: Address = ""
+    """Where actions connect to, host:port, beside `listen`: they can invoke there, and nothing
+    else. All Routers of a machine share it. Its host may be one that comes later, as the Docker
+    network's first address; containers reach it, and so does who routes to it. Empty: nowhere."""
+    nested_max_wait: Duration = Field(
+        default=timedelta(seconds=5), ge=timedelta(milliseconds=1), le=timedelta(hours=1)
+    )
+    """How long a request of a running action may wait: its caller's slot is taken meanwhile."""
     request_bytes_max: int = Field(default=1_048_576, ge=1_024, le=64 * 1_048_576)
     response_bytes_max: int = Field(default=5_242_880, ge=1_024, le=64 * 1_048_576)
     idle_close: Duration = Field(
@@ -302,6 +326,12 @@ class RouterSection(Listening):
     """Native threads of the data plane."""
     planted_bug: Literal["", "one_too_many"] = ""
     """For tests of the checks only."""
+
+    @model_validator(mode="after")
+    def _shared(self) -> RouterSection:
+        if self.actions_listen and split_address(self.actions_listen)[1] == 0:
+            raise ValueError("`actions_listen` needs a port: actions are told of one, not of any")
+        return self
 
 
 class Shared(Section):

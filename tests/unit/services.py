@@ -193,6 +193,12 @@ class Services(RouterServiceServicer, ActionServiceServicer, ClusterServiceServi
         cluster.ended.extend(ENDED if request.with_ended else ())
         return clusters.GetClusterResponse(cluster=cluster)
 
+    async def GetContainerLog(  # noqa: N802
+        self, request: Any, context: Any
+    ) -> clusters.GetContainerLogResponse:
+        lines = [f"{request.container_id} {request.activation_id} {request.lines}", "[ä]"]
+        return clusters.GetContainerLogResponse(lines=lines)
+
     async def WatchCluster(self, request: Any, context: Any) -> Any:  # noqa: N802
         for _ in range(3):
             yield clusters.WatchClusterResponse(cluster=CLUSTER)

@@ -73,6 +73,41 @@ def test_create_sends_what_was_given(shell: Shell) -> None:
     assert json.loads(put.action.parameters) == {"user": {"id": 7}, "note": "two words"}
 
 
+def test_an_image_is_run_with_or_without_code(shell: Shell) -> None:
+    shell.run("action", "create", "model", "--docker", "team/model:4", "-c", "5", "--concurrent")
+    put = shell.services.puts[-1]
+    assert not put.HasField("code")
+    chosen = put.action.exec
+    assert (chosen.kind, chosen.image, chosen.concurrent) == ("blackbox", "team/model:4", True)
+    program = shell.file.with_suffix("")
+    program.write_bytes(b"\x7fELF\xff")
+    shell.run("action", "update", "model", str(program), "--no-concurrent")
+    put = shell.services.puts[-1]
+    assert put.code == b"\x7fELF\xff"
+    chosen = put.action.exec
+    assert (chosen.image, chosen.binary, chosen.concurrent) == ("team/model:4", True, False)
+    shell.run("action", "update", "model", str(shell.file), "--kind", "python:3")
+    chosen = shell.services.puts[-1].action.exec
+    assert (chosen.kind, chosen.image, chosen.binary) == ("python:3", "", False)
+
+
+def test_the_network_is_off_until_it_is_asked_for(shell: Shell) -> None:
+    create = ("action", "create", "hello", str(shell.file))
+    assert shell.json(*create)["network"] is False
+    assert shell.json("action", "update", "hello", "--network")["network"] is True
+    assert shell.json("action", "update", "hello", "-c", "2")["network"] is True
+    assert shell.json("action", "update", "hello", "--no-network")["network"] is False
+
+
+def test_neither_code_nor_an_image(shell: Shell) -> None:
+    result = shell.run("action", "create", "model", code=1)
+    assert "an image with --docker" in result.stderr
+    both = ("--kind", "python:3", "--docker", "x")
+    result = shell.run("action", "create", "model", *both, code=1)
+    assert "either --kind or --docker" in result.stderr
+    assert shell.services.puts == []
+
+
 def test_create_of_what_exists(shell: Shell) -> None:
     shell.run("action", "create", "hello", str(shell.file))
     again = shell.run("action", "create", "hello", str(shell.file), code=1)
@@ -250,6 +285,12 @@ def test_watching_without_a_terminal(shell: Shell) -> None:
     lines = shell.run("cluster", "watch", "--count", "1").stdout.splitlines()
     assert lines[0].startswith("test: m1 at ")
     assert lines[-1] == ""
+
+
+def test_the_log_of_a_container(shell: Shell) -> None:
+    printed = shell.run("container", "logs", "c-1", "--activation", "a-1", "-n", "5").stdout
+    assert printed == "c-1 a-1 5\n[ä]\n"
+    assert shell.json("container", "logs", "c-1") == ["c-1  1000", "[ä]"]
 
 
 def test_cluster_and_containers(shell: Shell) -> None:

@@ -69,6 +69,9 @@ class Upstream(ActionServiceServicer, ClusterServiceServicer):
     async def GetCluster(self, request: Any, context: Any) -> Any:  # noqa: N802
         raise NotImplementedError
 
+    async def GetContainerLog(self, request: Any, context: Any) -> Any:  # noqa: N802
+        raise NotImplementedError
+
     async def WatchCluster(self, request: Any, context: Any) -> Any:  # noqa: N802
         for revision in range(3):
             yield clusters.WatchClusterResponse(cluster=clusters.Cluster(ledger_revision=revision))

@@ -27,6 +27,34 @@ Kind = Annotated[
     str | None,
     typer.Option("--kind", help=f"The runtime; {_KIND} if not given.", show_default=False),
 ]
+Docker = Annotated[
+    str | None,
+    typer.Option(
+        "--docker",
+        metavar="IMAGE",
+        help="Run this image, which speaks OpenWhisk's action interface on port 8080; code may be"
+        " left out then.",
+        show_default=False,
+    ),
+]
+Concurrent = Annotated[
+    bool | None,
+    typer.Option(
+        "--concurrent/--no-concurrent",
+        help="Insist on --concurrency above 1 for a runtime that does not declare that it takes"
+        " requests side by side.",
+        show_default=False,
+    ),
+]
+Network = Annotated[
+    bool | None,
+    typer.Option(
+        "--network/--no-network",
+        help="Let it open connections to other hosts; it cannot if not given (with the Docker"
+        " driver: processes always can).",
+        show_default=False,
+    ),
+]
 Main = Annotated[
     str | None,
     typer.Option("--main", help="The function to call; main if not given.", show_default=False),
@@ -95,8 +123,14 @@ _FILE_HELP = "The code: a .py file, or a .zip with a __main__.py."
 @app.command(cls=ParametersCommand, epilog=EXIT_CODES)
 def create(
     name: ActionName,
-    file: Annotated[Path, typer.Argument(help=_FILE_HELP, show_default=False)],
+    file: Annotated[
+        Path | None,
+        typer.Argument(help=_FILE_HELP + " Left out with --docker at will.", show_default=False),
+    ] = None,
     kind: Kind = None,
+    docker: Docker = None,
+    concurrent: Concurrent = None,
+    network: Network = None,
     main: Main = None,
     concurrency: Concurrency = None,
     timeout: Timeout = None,
@@ -115,13 +149,19 @@ def create(
       slotway action create hello hello.py
       slotway action create hello hello.py --concurrency 10 --timeout 5000 --memory 128
       slotway action create /team/report report.zip --main run -p level 3 -p user '{"id": 7}'
+      slotway action create model --docker registry.example/model:4 --memory 1024
     """
     from slotway.aio import Action, CallError
     from slotway.cli.connection import connected
 
     with connected(endpoint) as client:
         action = Action(name=full_name(name))
-        code = _read_code(action, file)
+        _runtime(action, kind, docker, concurrent, network)
+        if file is None and not action.exec.image:
+            raise SlotwayError(
+                "name a file with the code, or an image with --docker", reason="INVALID_FIELD"
+            )
+        code = _read_code(action, file) if file is not None else None
         _change(action, kind, main, concurrency, timeout, memory, read(param, param_file))
         _change_numbers(action.limits, containers_min, containers_max, keep_warm)
         try:
@@ -143,6 +183,9 @@ def update(
         Path | None, typer.Argument(help=_FILE_HELP + " Without it the code stays.")
     ] = None,
     kind: Kind = None,
+    docker: Docker = None,
+    concurrent: Concurrent = None,
+    network: Network = None,
     main: Main = None,
     concurrency: Concurrency = None,
     timeout: Timeout = None,
@@ -174,8 +217,9 @@ def update(
         try:
             action = client.get_action(action.name)
         except CallError as error:
-            if error.reason != "ACTION_NOT_FOUND" or file is None:
+            if error.reason != "ACTION_NOT_FOUND" or (file is None and docker is None):
                 raise
+        _runtime(action, kind, docker, concurrent, network)
         code = _read_code(action, file) if file is not None else None
         _change(action, kind, main, concurrency, timeout, memory, read(param, param_file))
         _change_numbers(action.limits, containers_min, containers_max, keep_warm)
@@ -215,6 +259,11 @@ def get(
         action = client.get_action(full_name(name))
         trouble = client.get_trouble(action.name)
         if save is not None:
+            if not action.exec.code_bytes:
+                raise SlotwayError(
+                    f"{action.name} has no code beside its image, {action.exec.image}",
+                    reason="INVALID_FIELD",
+                )
             save.write_bytes(client.get_code(action.name))
             say(f"wrote the code to {save}")
     shown = describe.action(action)
@@ -351,10 +400,14 @@ def _read_code(action: Any, file: Path) -> bytes:
     """The code, checked as far as a client can; says in `action` what kind of code it is."""
     code = file.read_bytes()
     binary = file.suffix == ".zip"
-    if not binary and file.suffix != ".py":
-        raise SlotwayError(f"{file} is neither a .py nor a .zip file", reason="INVALID_FIELD")
     if len(code) > CODE_BYTES_MAX:
         raise SlotwayError(f"{file} is larger than 16 MiB", reason="REQUEST_TOO_LARGE")
+    if action.exec.image:
+        # What the image takes is its own affair.
+        action.exec.binary = binary or not _is_text(code)
+        return code
+    if not binary and file.suffix != ".py":
+        raise SlotwayError(f"{file} is neither a .py nor a .zip file", reason="INVALID_FIELD")
     if binary:
         try:
             names = zipfile.ZipFile(io.BytesIO(code)).namelist()
@@ -364,6 +417,34 @@ def _read_code(action: Any, file: Path) -> bytes:
             raise SlotwayError(f"{file} has no __main__.py at its top", reason="INVALID_FIELD")
     action.exec.binary = binary
     return code
+
+
+def _is_text(code: bytes) -> bool:
+    try:
+        code.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _runtime(
+    action: Any,
+    kind: str | None,
+    docker: str | None,
+    concurrent: bool | None,
+    network: bool | None,
+) -> None:
+    """Says in `action` what runs it."""
+    if kind is not None and docker is not None:
+        raise SlotwayError("give either --kind or --docker", reason="INVALID_FIELD")
+    if docker is not None:
+        action.exec.kind, action.exec.image = "blackbox", docker
+    elif kind is not None:
+        action.exec.image = ""
+    if concurrent is not None:
+        action.exec.concurrent = concurrent
+    if network is not None:
+        action.network = network
 
 
 def _change(

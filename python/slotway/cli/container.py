@@ -69,3 +69,36 @@ def list_(
         container["routers"] = describe.shares(container)
         container["action"] = describe.owner(container)
     print_table(COLUMNS, [[container[column] for column in COLUMNS] for container in found])
+
+
+@app.command(epilog=EXIT_CODES)
+def logs(
+    container: Annotated[str, typer.Argument(metavar="ID", help="The container.")],
+    activation: Annotated[
+        str | None,
+        typer.Option("--activation", metavar="ID", help="Only lines of this.", show_default=False),
+    ] = None,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=1, max=10_000, help="The last ones, at most.")
+    ] = 1000,
+    output: Output = Format.TABLE,
+    endpoint: Endpoint = None,
+) -> None:
+    """Prints what a container printed last: time, activation, stream and text of each line.
+
+    `slotway action invoke` tells an activation and its container. A process's log is kept for a
+    while after its end; Docker's goes with the container.
+
+    Examples:
+      slotway container logs 2b7fa08445290c62
+      slotway container logs 2b7fa08445290c62 --activation 0199a2c4-…
+    """
+    from slotway.cli.connection import connected
+
+    with connected(endpoint) as client:
+        found = client.log(container, activation_id=activation or "", lines=lines)
+    if output is Format.JSON:
+        print_json(found)
+        return
+    for line in found:
+        typer.echo(line)

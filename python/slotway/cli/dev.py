@@ -114,6 +114,15 @@ def dev(
             from slotway.drivers.docker.options import dev_subnet
 
             docker["subnet"] = limits["docker_subnet"] = dev_subnet(cluster)
+        actions_host = ""
+        if driver == "docker":
+            from slotway.drivers.docker.network import Subnet
+
+            actions_host = str(Subnet(docker["subnet"]).bridge)
+        elif driver == "process":
+            actions_host = "127.0.0.1"
+        if settings.manager.api_host or settings.router.actions_listen:
+            actions_host = ""
         options = DevOptions(
             data_dir=folder,
             cluster=cluster,
@@ -127,6 +136,7 @@ def dev(
             manager_flags=_flags(**limits),
             flags=_flags(config=config, log_format="console"),
             keep=keep,
+            actions_host=actions_host,
         )
 
         async def run() -> bool:

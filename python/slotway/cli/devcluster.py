@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,8 @@ ROUTER_STOP_S = 45.0
 MANAGER_STOP_S = 10.0
 CONTAINERS_STOP_S = 30.0
 POLL_S = 0.1
+IP_FREEBIND = 15
+"""Of Linux; Python's `socket` has no name for it."""
 
 T = TypeVar("T")
 Deaths: TypeAlias = Mapping["asyncio.Task[int]", Child]
@@ -70,6 +73,8 @@ class DevOptions:
     """More flags for all children."""
     keep: bool
     """Leave the containers running."""
+    actions_host: str = ""
+    """Where Routers listen for actions; empty: as they are configured."""
 
 
 class DevCluster:
@@ -84,6 +89,8 @@ class DevCluster:
         self._managers: list[Child] = []
         self._routers: list[Child] = []
         self._pids: dict[str, int] = {}
+        self._actions: socket.socket | None = None
+        """Bound to where Routers listen for actions."""
 
     async def run(self) -> bool:
         """Runs until `stop` is set; True if nothing died meanwhile. Raises SlotwayError."""
@@ -139,6 +146,13 @@ class DevCluster:
     async def _serve(self, access: Access) -> bool:
         if self.stop.is_set():
             return True
+        with contextlib.ExitStack() as held:
+            if self.options.actions_host:
+                # Held while the Routers share it, so that the port is nobody else's.
+                self._actions = held.enter_context(reserve(self.options.actions_host))
+            return await self._serve_children(access)
+
+    async def _serve_children(self, access: Access) -> bool:
         self._make(access)
         children = [*self._managers, *self._routers]
         for child in children:
@@ -177,16 +191,22 @@ class DevCluster:
             *("--cluster", options.cluster, "--etcd", ",".join(access.endpoints)),
             *options.flags,
         ]
+        manager_flags, router_flags = [*options.manager_flags], []
+        if self._actions is not None:
+            address = "{}:{}".format(*self._actions.getsockname())
+            manager_flags += ["--api-host", address]
+            router_flags += ["--actions-listen", address]
         for number in range(1, options.managers + 1):
             name = f"manager-{number}"
             flags = ["--id", name, "--listen", "127.0.0.1:0", "--driver", options.driver]
-            flags += ["--data-dir", str(self._manager_dir), *options.manager_flags]
+            flags += ["--data-dir", str(self._manager_dir), *manager_flags]
             arguments = ["manager", *flags, *shared]
             self._managers.append(Child(name, arguments, self._logs / f"{name}.log"))
         for number in range(1, options.routers + 1):
             name = f"router-{number}"
             port = options.port + number - 1 if options.port else 0
-            arguments = ["router", "--name", name, "--listen", f"127.0.0.1:{port}", *shared]
+            flags = ["--name", name, "--listen", f"127.0.0.1:{port}", *router_flags]
+            arguments = ["router", *flags, *shared]
             self._routers.append(Child(name, arguments, self._logs / f"{name}.log"))
 
     @property
@@ -284,6 +304,20 @@ async def end_containers(driver: Driver) -> int:
     finally:
         await driver.close()
     return len(left)
+
+
+def reserve(host: str) -> socket.socket:
+    """A socket that holds a free port of this host, for others of this user to listen at; the host
+    may come later."""
+    held = socket.socket()
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
+        held.bind((host, 0))
+    except OSError as exc:
+        held.close()
+        raise DevError(f"no port for actions at {host}: {exc}") from exc
+    return held
 
 
 async def _live_routers(address: str) -> dict[str, str]:

@@ -9,10 +9,12 @@ import json
 import re
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, Protocol
 
 import grpc.aio
 
+from slotway.drivers.base import DriverError, UnfitError
 from slotway.errors import SlotwayError
 from slotway.manager.inbox import Write
 from slotway.status import abort_with, invalid
@@ -32,10 +34,21 @@ CODE_BYTES_MAX = 16 * 1024 * 1024
 PARAMETERS_BYTES_MAX = 64 * 1024
 PAGE_SIZE_MAX = 1000
 PAGE_SIZE_DEFAULT = 100
-KINDS = frozenset({"python:3"})
+KINDS = frozenset({"python:3", "blackbox"})
+BLACKBOX = "blackbox"
+IMAGE = re.compile(r"(?!.*(?:\.\.|//))[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
 WRITES_MAX = 64
 """Writes that wait for a commit at once."""
 WRITE_S = 10.0
+CHECK_S = 3.0
+"""For the engine to say what an image can do."""
+
+_FIELDS = {
+    "kind": "action.exec.kind",
+    "image": "action.exec.image",
+    "capacity": "action.limits.concurrency",
+}
+"""From what a driver finds unfit to the request's field."""
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -48,6 +61,13 @@ class CodeKeeper(Protocol):
 
     async def get(self, sha256: str) -> bytes:
         """The code with this checksum."""
+
+
+class Checker(Protocol):
+    """The part of the driver that knows what it can run."""
+
+    async def check(self, kind: str, image: str, capacity: int) -> None:
+        """See `drivers.base.Driver`."""
 
 
 class Leading(Protocol):
@@ -64,16 +84,18 @@ class Leading(Protocol):
 
 
 class Actions(action_pb2_grpc.ActionServiceServicer):
-    """The service. `kinds` are the runtimes that the driver can run."""
+    """The service. `kinds` are the runtimes that there are; `driver` knows what it can run."""
 
     def __init__(
         self,
         leading: Leading,
         code: CodeKeeper,
+        driver: Checker,
         kinds: frozenset[str] = KINDS,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._leading, self._code, self._kinds, self._now = leading, code, kinds, now
+        self._driver = driver
         self._writing = asyncio.Semaphore(WRITES_MAX)
 
     async def PutAction(  # noqa: N802
@@ -83,6 +105,7 @@ class Actions(action_pb2_grpc.ActionServiceServicer):
         try:
             self._leading.records()
             record = record_of(request, self._kinds)
+            await self._check(record)
             if request.HasField("code"):
                 record.code_sha256 = await self._code.put(request.code)
                 record.code_bytes = len(request.code)
@@ -105,7 +128,7 @@ class Actions(action_pb2_grpc.ActionServiceServicer):
             response = action_pb2.GetActionResponse(
                 action=message_of(record), trouble=self._leading.trouble(request.name)
             )
-            if request.with_code:
+            if request.with_code and record.code_sha256:
                 response.code = await self._code.get(record.code_sha256)
         except SlotwayError as exc:
             await abort_with(context, exc)
@@ -143,6 +166,24 @@ class Actions(action_pb2_grpc.ActionServiceServicer):
             await abort_with(context, exc)
         return action_pb2.DeleteActionResponse()
 
+    async def _check(self, record: ledger_pb2.ActionRecord) -> None:
+        """Refuses what the driver would never run."""
+        capacity = 1 if record.concurrent else record.concurrency
+        try:
+            async with asyncio.timeout(CHECK_S):
+                await self._driver.check(record.kind, record.image, capacity)
+        except UnfitError as exc:
+            raise invalid(_FIELDS[exc.what], str(exc)) from exc
+        except (DriverError, TimeoutError) as exc:
+            why = f"it did not answer within {CHECK_S:g} s" if not str(exc) else str(exc)
+            raise SlotwayError(
+                "the engine has to say whether the runtime takes requests side by side, and does"
+                f" not: {why}. Try again, or put the action with a concurrency of 1, or with"
+                " --concurrent if you know that it can",
+                reason="CREATE_FAILED",
+                retry_delay=timedelta(seconds=CHECK_S),
+            ) from exc
+
     async def _write(
         self, name: str, record: ledger_pb2.ActionRecord | None, expected: int | None
     ) -> ledger_pb2.ActionRecord:
@@ -176,6 +217,10 @@ def record_of(
     if action.exec.kind not in kinds:
         known = ", ".join(sorted(kinds))
         raise invalid("action.exec.kind", f"must be one of {known}, not {action.exec.kind!r:.100}")
+    if (action.exec.kind == BLACKBOX) != bool(action.exec.image):
+        raise invalid("action.exec.image", f"belongs to the kind {BLACKBOX}, and it needs one")
+    if action.exec.image and not IMAGE.fullmatch(action.exec.image):
+        raise invalid("action.exec.image", f"must match {IMAGE.pattern}")
     if action.exec.main and not MAIN.fullmatch(action.exec.main):
         raise invalid("action.exec.main", f"must match {MAIN.pattern}")
     if request.HasField("code"):
@@ -198,6 +243,9 @@ def record_of(
         timeout_ms=timeout_ms,
         memory_mib=memory_mib,
         parameters=_parameters(action.parameters),
+        image=action.exec.image,
+        concurrent=action.exec.concurrent,
+        network=action.network,
     )
     _set_numbers(record, limits)
     return record
@@ -269,6 +317,8 @@ def message_of(record: ledger_pb2.ActionRecord) -> action_pb2.Action:
             binary=record.binary,
             code_sha256=record.code_sha256,
             code_bytes=record.code_bytes,
+            image=record.image,
+            concurrent=record.concurrent,
         ),
         limits=action_pb2.Limits(
             concurrency=record.concurrency,
@@ -277,6 +327,7 @@ def message_of(record: ledger_pb2.ActionRecord) -> action_pb2.Action:
             containers_max=record.containers_max or None,
         ),
         parameters=record.parameters.encode(),
+        network=record.network,
     )
     action.limits.timeout.FromMilliseconds(record.timeout_ms)
     if record.HasField("keep_warm_ms"):

@@ -349,7 +349,7 @@ class Loop:
         cause = self._driver.ending(ContainerId(name))
         failures.ended(self.books, container, cause, self._now())
         log.info("container", id=name, action=container.record.action or None, state="ended")
-        self._messages.ended(name, self.books.end(container))
+        self._messages.ended(name, self.books.end(container), cause)
 
     async def _compare(self, stock: Listed) -> None:
         names = self.books.containers

@@ -67,12 +67,14 @@ class Messages:
                     address = self._routers.by_id[peer_id].address
                     told.peers.add(incarnation=peer_id, address=address, waiting=waiting)
 
-    def ended(self, container: str, holders: list[str]) -> None:
-        """A container has ended: all who hold a share, or have heard of it, are told."""
+    def ended(self, container: str, holders: list[str], how: str = "") -> None:
+        """A container has ended: all who hold a share, or have heard of it, are told, and how."""
         for router in self._routers.by_id.values():
             session = router.session
             if session is not None and (router.id in holders or container in session.told):
                 session.draft.ended_containers.append(container)
+                if how:
+                    session.draft.endings[container] = how
                 session.told.discard(container)
 
     def beat(self) -> None:

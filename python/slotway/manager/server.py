@@ -153,9 +153,18 @@ class Manager:
             ]
         )
         manager_pb2_grpc.add_ManagerServiceServicer_to_server(self._sessions, server)
-        action_pb2_grpc.add_ActionServiceServicer_to_server(Actions(self, self._code), server)
+        action_pb2_grpc.add_ActionServiceServicer_to_server(
+            Actions(self, self._code, self._driver), server
+        )
         cluster_pb2_grpc.add_ClusterServiceServicer_to_server(
-            Overview(self, self._config.cluster, self._config.id, self._followers.statuses), server
+            Overview(
+                self,
+                self._config.cluster,
+                self._config.id,
+                self._followers.statuses,
+                self._driver,
+            ),
+            server,
         )
         standby_pb2_grpc.add_StandbyServiceServicer_to_server(self._followers, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -236,6 +245,7 @@ class Manager:
             self._inbox,
             create_s=config.create_timeout.total_seconds(),
             init_s=config.init_timeout.total_seconds(),
+            api_host=config.api_host,
         )
         self._loop = Loop(
             manager=config.id,

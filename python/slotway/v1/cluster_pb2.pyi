@@ -111,6 +111,60 @@ class WatchClusterResponse(_message.Message):
 Global___WatchClusterResponse: _TypeAlias = WatchClusterResponse  # noqa: Y015
 
 @_typing.final
+class GetContainerLogRequest(_message.Message):
+    """Asks for a container's log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
+    ACTIVATION_ID_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    container_id: _builtins.str
+    """The container."""
+    activation_id: _builtins.str
+    """Only lines of this activation; empty: all."""
+    lines: _builtins.int
+    """At most this many lines, the last ones, up to 10000. 0 stands for 1000."""
+    def __init__(
+        self,
+        *,
+        container_id: _builtins.str = ...,
+        activation_id: _builtins.str = ...,
+        lines: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_id", b"activation_id", "container_id", b"container_id", "lines", b"lines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetContainerLogRequest: _TypeAlias = GetContainerLogRequest  # noqa: Y015
+
+@_typing.final
+class GetContainerLogResponse(_message.Message):
+    """A container's log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Lines without their end, oldest first: "time activation stream: text", or what went past the runtime as it is."""
+
+    def __init__(
+        self,
+        *,
+        lines: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetContainerLogResponse: _TypeAlias = GetContainerLogResponse  # noqa: Y015
+
+@_typing.final
 class Cluster(_message.Message):
     """The cluster as its leader sees it."""
 

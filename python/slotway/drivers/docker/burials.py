@@ -107,7 +107,6 @@ class Burials:
     async def bury(self, container: ContainerId, *, kill: bool) -> bool:
         """Brings a container that has exited to its proved end; with `kill` any. Whether it has
         ended."""
-        ending = ""
         while True:
             found = await self.inspect(container)
             if found is None:
@@ -121,6 +120,7 @@ class Burials:
                     f"somebody else has named a container {name_of(self._cluster, container)}"
                 )
             if found.state is State.EXITED:
+                self.ends.explain(container, found.ending)
                 ending = await self._ending_of(found)
                 logger.info("container %s has ended: %s", container, ending)
                 if container in self.creating:
@@ -134,13 +134,14 @@ class Burials:
                 await self._kill(found.engine_id)
         if container in self.seen:
             self.seen.discard(container)
-            self.ends.tell(container, ending)
+            self.ends.tell(container)
         return True
 
     async def _ending_of(self, found: Found) -> str:
         """How it ended, and what it said last: both are gone with it."""
         with contextlib.suppress(EngineError):
-            if said := (await self._engine.log(found.engine_id, LAST_LINES)).strip():
+            log = await self._engine.log(found.engine_id, str(LAST_LINES))
+            if said := log.decode("utf-8", "replace").strip():
                 return f"{found.ending}; the end of its log:\n{said}"
         return found.ending
 
