@@ -61,6 +61,27 @@ async def test_the_crash_of_a_container_that_served_for_long_is_none_of_a_loop(
             assert world.books.actions[HELLO].crashes == 1
 
 
+async def test_crashes_beside_a_container_that_goes_on_are_none_of_a_loop(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody kills them, or some requests do; the others shall not wait for that."""
+    monkeypatch.setattr("slotway.manager.action.SHORT_S", 0.3)
+    async with world.lead():
+        await world.put()
+        async with ScriptedRouter("r0", world.address) as router:
+            await router.arrive(HELLO)
+            await router.until(lambda: router.running)
+            (old,) = router.running
+            await asyncio.sleep(0.3)
+            for _ in range(5):
+                await router.arrive(HELLO)
+                await router.until(lambda: len(router.running) == 2)
+                (young,) = set(router.running) - {old}
+                world.engine.end(ContainerId(young))
+                await router.until(lambda c=young: c in router.ended)
+                assert world.books.actions[HELLO].crashes == 1
+
+
 async def test_what_goes_wrong_is_shown(world: World) -> None:
     world.engine.create_error = "no space left on device"
     async with world.lead(keep_warm="100ms"):

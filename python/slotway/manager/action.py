@@ -57,8 +57,9 @@ class Action:
             self.not_before = now + pause * random.uniform(0.8, 1.2)
 
     def crashed(self, error: SlotwayError, served_s: float, now: float) -> None:
-        """A container ended by itself that had served for so long. The first one is replaced at
-        once; if its successors crash as soon, each is longer in coming."""
+        """A container ended by itself; `served_s` is for how long it had served, or another one
+        that still does. The first one is replaced at once; if its successors crash as soon, each is
+        longer in coming."""
         since, self.crashed_at, self.crash = self.crashed_at, now, error
         if now < self.crash_pause_until:
             return  # it was begun before the pause

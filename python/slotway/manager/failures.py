@@ -63,7 +63,10 @@ def ended(books: Books, container: Container, cause: str, now: float) -> None:
             why = f"{ENDED_STARTING}: {cause}" if cause else ENDED_STARTING
             _failed(books, action, EndedLoadingError(cause) if loading else DriverError(why), now)
     elif container.phase is Phase.READY and action is not None:
-        action.crashed(DriverError(reason), math.inf if served_s is None else served_s, now)
+        # Where one goes on for long, it is not the code: somebody kills the others, or requests do.
+        ready = [one for one in books.of(action.record.name) if one.phase is Phase.READY]
+        longest_s = max(math.inf if one.ready_at is None else now - one.ready_at for one in ready)
+        action.crashed(DriverError(reason), longest_s, now)
         books.dirty.add(action.record.name)
     books.endings.note(
         Ending(
