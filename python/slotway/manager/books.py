@@ -79,6 +79,8 @@ class Books:
         """Actions to be planned in this turn."""
         self.hungry: set[str] = set()
         """Actions that want more than they got: planned anew whenever something ends."""
+        self.asked_at: dict[str, float] = {}
+        """Per action: since when routers are being asked what idles there."""
         self.revision = 0
         """Of the newest commit."""
         self._by_action: dict[str, set[str]] = {}
@@ -283,6 +285,10 @@ class Books:
             self.hungry.discard(name)
             decisions = plan_action(view_of(self, name, self._clock()), self._tempo)
             plans[name] = decisions
+            if decisions.ask:
+                self.asked_at.setdefault(name, self._clock())
+            else:
+                self.asked_at.pop(name, None)
             self._stage(name, decisions)
             action = self.actions.get(name)
             if action is not None and decisions.create:
@@ -306,15 +312,19 @@ class Books:
                 log.exception("the ledger refused a grant", order=order)
                 continue
             container = self.containers[order.container]
-            container.changed_at[order.router] = now
+            container.changed_at[order.router] = container.raised_at[order.router] = now
             container.idle_since = None
         for order in decisions.recalls:
+            before = self.ledger.target(order.container, order.router)
             try:
                 self.ledger.recall(order.container, order.router, order.target)
             except LedgerError:
                 log.exception("the ledger refused a recall", order=order)
                 continue
-            self.containers[order.container].changed_at[order.router] = now
+            container = self.containers[order.container]
+            container.changed_at[order.router] = now
+            if order.target > before:  # a lowering is undone
+                container.raised_at[order.router] = now
         for container_id in decisions.spread:
             self.containers[container_id].unspread = False
         for container_id, reason in decisions.drains:

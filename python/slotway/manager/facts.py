@@ -17,6 +17,10 @@ class Facts:
         """Counter of the newest order of this term that the router had obeyed."""
         self.waiting: dict[str, int] = {}
         """Per action; no entry: none."""
+        self.turn = 0
+        """The newest turn of ours that the router had heard of when it reported."""
+        self._waited: dict[str, int] = {}
+        """Per action that waits: the turn in which that was reported last."""
         self._idle: dict[str, dict[str, int]] = {}
         self._seen: dict[str, int] = {}
         self._sent: dict[str, deque[tuple[int, int]]] = {}
@@ -26,7 +30,9 @@ class Facts:
         """(container, held) as the Hello says. Everything before it is void: it was said in another
         term, whose orders were counted anew, or on another stream."""
         self.obeyed = 0
+        self.turn = 0
         self.waiting.clear()
+        self._waited.clear()
         self._idle.clear()
         self._sent.clear()
         self._raises.clear()
@@ -50,9 +56,13 @@ class Facts:
         self._seen.pop(container, None)
         self._sent.pop(container, None)
 
-    def report(self, message: manager_pb2.AttachRequest, term: tuple[int, int]) -> set[str]:
-        """Takes what a report says. Returns the actions for which something changed, or is due."""
+    def report(
+        self, message: manager_pb2.AttachRequest, term: tuple[int, int], turn: int
+    ) -> set[str]:
+        """Takes what a report says, in this turn of ours. Returns the actions for which something
+        changed, or is due."""
         changed: set[str] = set()
+        self.turn = max(self.turn, message.turn)
         of = (message.obeyed.term.epoch, message.obeyed.term.revision)
         if of == term and message.obeyed.counter > self.obeyed:
             self.obeyed = message.obeyed.counter
@@ -63,8 +73,10 @@ class Facts:
             if demand.waiting or name in self.waiting or idle != self._idle.get(name, {}):
                 changed.add(name)
             self.waiting[name], self._idle[name] = demand.waiting, idle
+            self._waited[name] = turn
             if not demand.waiting:
                 del self.waiting[name]
+                del self._waited[name]
             if not idle:
                 del self._idle[name]
         return changed
@@ -86,6 +98,13 @@ class Facts:
         """
         idle = self._idle.get(action, {}).get(container, 0)
         return max(0, min(target, idle + target - self._seen.get(container, 0)))
+
+    def waited(self, action: str) -> int:
+        """The turn of the newest report of requests that wait; 0 if none do.
+
+        As many may wait as before, and be others: any such report may tell of new demand.
+        """
+        return self._waited.get(action, 0)
 
     def confirmed(self, container: str) -> bool:
         """Whether the newest report has seen all orders on the container."""

@@ -298,7 +298,7 @@ class Loop:
             ):
                 router.facts.acknowledged(said.container_id, said.holding)
                 self.books.touched(container)
-        for name in router.facts.report(message, self.term):
+        for name in router.facts.report(message, self.term, self._messages.turn):
             self.books.dirty.add(name)
         for trouble in message.troubles:
             self._trouble(trouble)

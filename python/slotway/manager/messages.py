@@ -54,6 +54,8 @@ class Messages:
                 )
                 if error.retry_delay is not None:
                     refusal.retry_delay.FromTimedelta(error.retry_delay)
+            if router.id in decisions.ask:
+                session.draft.ask_demand = True
             peers = []
             for peer_id in decisions.peers.get(router.id, ()):
                 peer = self._routers.by_id[peer_id]

@@ -170,6 +170,7 @@ class Session:
         if attachment.term != term or term != self.term:
             return
         self._led_at = asyncio.get_running_loop().time()
+        attachment.turn = message.turn
         if self._peers_dropped and not message.HasField("welcome"):
             self._peers_dropped = False
             raise StaleStreamError  # a new Hello has all lists of peers sent again
@@ -192,6 +193,8 @@ class Session:
                 retry_ms = refusal.retry_delay.ToMilliseconds()
             with _refusal_logged(attachment, refusal.action):
                 self._plane.refuse(refusal.action, refusal.reason, refusal.message, retry_ms)
+        if message.ask_demand:
+            self._report_at(0)
 
     def _greet(self, attachment: Attachment, term: Term, welcome: Welcome) -> None:
         if welcome.protocol_min > PROTOCOL_MAX or welcome.protocol_max < PROTOCOL_MIN:
@@ -254,6 +257,7 @@ class Session:
             obeyed = self._plane.obeyed
             if obeyed is not None:
                 message.obeyed.CopyFrom(wire.version_message(obeyed))
+            message.turn = attachment.turn
             message.troubles.extend(wire.troubles(self._troubles))
             self._troubles.clear()
             self._reported_at = asyncio.get_running_loop().time()
