@@ -57,6 +57,7 @@ class Policy:
     drain_grace_s: float = 5.0
     """Past the action's timeout, for a container that drains."""
     silence_grace_s: float = 30.0
+    look_s: float = 0.5
 
 
 class Books:
@@ -81,6 +82,8 @@ class Books:
         """Actions that want more than they got: planned anew whenever something ends."""
         self.asked_at: dict[str, float] = {}
         """Per action: since when routers are being asked what idles there."""
+        self.look_at = 0.0
+        """When all containers are looked at next."""
         self.revision = 0
         """Of the newest commit."""
         self._by_action: dict[str, set[str]] = {}
@@ -237,6 +240,17 @@ class Books:
     def look(self) -> None:
         """What only time brings about: deadlines, keep-warm, overruns, silence."""
         now = self._clock()
+        if now >= self.look_at:
+            self.look_at = now + self.policy.look_s
+            self._look_at_containers(now)
+        for router in self.routers.by_id.values():
+            fresh = self.routers.fresh(router, now)
+            if fresh != router.was_fresh:
+                router.was_fresh = fresh
+                self.changed(router)
+        self.dirty.update(self.hungry)
+
+    def _look_at_containers(self, now: float) -> None:
         for container in list(self.containers.values()):
             if container.ended:
                 continue
@@ -253,12 +267,6 @@ class Books:
                 limit_s = container.record.timeout_ms / 1000 + self.policy.drain_grace_s
                 if now - container.since >= limit_s:
                     self.enter(container, CONTAINER_STATE_DESTROYING, container.record.reason)
-        for router in self.routers.by_id.values():
-            fresh = self.routers.fresh(router, now)
-            if fresh != router.was_fresh:
-                router.was_fresh = fresh
-                self.changed(router)
-        self.dirty.update(self.hungry)
 
     def changed(self, router: Router) -> None:
         """What is known of a router changed: everything that it has a part in is planned."""

@@ -340,7 +340,7 @@ class Loop:
             grace_s = 0.0 if alone else self.books.policy.overrun_grace_s
             container.retire_at = self._now() + grace_s
             if alone:
-                self._beat_at = self._now()
+                self._beat_at = self.books.look_at = self._now()
 
     def _started(self, happening: Started) -> None:
         container = self.books.containers.get(happening.container)

@@ -16,6 +16,9 @@ from slotway.manager.plan import Decisions
 from slotway.manager.sessions import PROTOCOL_MAX, PROTOCOL_MIN, Session
 from slotway.v1 import manager_pb2
 
+REST_PERIODS = 2
+"""Between two beats to a Router that is told nothing else; standbys hear every one."""
+
 
 class Messages:
     """Composes drafts in the routers' sessions, and sends them."""
@@ -23,6 +26,7 @@ class Messages:
     def __init__(self, manager: str, books: Books) -> None:
         self.turn = 0
         """The turn of the loop, told with every message."""
+        self._beats = 0
         self._manager, self._books = manager, books
         self._ledger, self._routers = books.ledger, books.routers
 
@@ -76,7 +80,10 @@ class Messages:
                 session.told.discard(container)
 
     def beat(self) -> None:
-        """Shows every router that the loop turns."""
+        """Shows every router that the loop turns, once in some periods."""
+        self._beats += 1
+        if self._beats % REST_PERIODS:
+            return
         for router in self._routers.by_id.values():
             if router.session is not None:
                 router.session.flush(self._books.term, self.turn, beat=True)

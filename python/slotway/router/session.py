@@ -36,6 +36,8 @@ PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 REPORT_SECONDS_MIN = 0.03
 """Between two reports of demand that changes but did not leave zero."""
+REST_PERIODS = 2
+"""Between two reports of a Router that has nothing to say."""
 SILENT_PERIODS = 3
 SILENT_SECONDS_MIN = 1.0
 """A leader that is silent for so long may have been replaced: its lists of peers are too old."""
@@ -309,8 +311,8 @@ class Session:
             self._on_leader(leader is not None)
 
     async def _tick(self) -> None:
-        """Every period: a report, a look at how long the leader is silent, and what idled is given
-        back."""
+        """Every period: a report if there is something to say, or none was made for two of them; a
+        look at how long the leader is silent; and what idled is given back."""
         loop = asyncio.get_running_loop()
         period, heard_at, given_back_at = 0.5, loop.time(), loop.time()
         while True:
@@ -319,7 +321,9 @@ class Session:
             if self.leader is not None:
                 period = self.leader.period
                 heard_at = max(heard_at, self.leader.heard_at)
-                self._report()
+                self._take_events()
+                if now - self._reported_at >= (REST_PERIODS - 0.5) * period:
+                    self._report()
                 if now - given_back_at >= GIVE_BACK_SECONDS and not self._leaving:
                     # Only to a leader, which can grant it again: without one, what is held keeps
                     # serving.
