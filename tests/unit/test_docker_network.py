@@ -25,7 +25,7 @@ class SlowEngine:
         if self.making:
             raise EngineError(403, "Pool overlaps with other one on this address space")
         self.making += 1
-        for _ in range(5):
+        for _turn in range(5):
             await asyncio.sleep(0)
         self.making -= 1
         self.networks[body["Name"]] = {**body, "Id": "n1"}
