@@ -81,7 +81,11 @@ class Parts:
             for child in (*self.managers, *self.routers):
                 await child.start()
             self.clients = [Client(address) for address in self.addresses]
-            await self.until_live()
+            starting = asyncio.create_task(self.until_live())
+            while not (await asyncio.wait([starting], timeout=0.2))[0]:
+                for child in (*self.managers, *self.routers):
+                    assert not child.ended, child.obituary()
+            await starting
         except BaseException:
             await self._stop()
             raise
@@ -102,8 +106,6 @@ class Parts:
                         for client in self.clients:  # each has its connection
                             await client.cluster()
                         return
-                for child in (*self.managers, *self.routers):
-                    assert not child.ended, child.obituary()
                 await asyncio.sleep(0.05)
 
     async def show(self) -> Cluster:

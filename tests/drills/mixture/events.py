@@ -45,6 +45,7 @@ class Events:
             Kind.FULL: self._full,
             Kind.MOVE: self._move,
             Kind.ROUTER: self._router,
+            Kind.MANAGER: self._manager,
         }
 
     async def run(self, events: Sequence[Event]) -> None:
@@ -140,3 +141,6 @@ class Events:
 
     async def _router(self, rng: random.Random) -> bool:
         return await faults.restart_router(self._parts, rng.randrange(len(self._parts.routers)))
+
+    async def _manager(self, rng: random.Random) -> bool:
+        return await faults.restart_leader(self._parts)

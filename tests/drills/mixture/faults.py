@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slotway.drivers import lock, procfs
+from slotway.errors import SlotwayError
 from tests.integration.parts import Parts
 
 ENGINE_S = 60.0
+STANDBY_S = 60.0
+POLL_S = 0.5
 DOCKER_PID = Path("/var/run/docker.pid")
 DOCKER_LOG = Path("/var/log/dockerd.log")
 
@@ -95,6 +98,30 @@ def _restart_by_hand(pid: int) -> None:
 
 def _run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True, timeout=2 * ENGINE_S)
+
+
+async def restart_leader(parts: Parts) -> bool:
+    """SIGKILL; the standby takes over. The killed one is started until it stands by: while the
+    engine is away, it cannot."""
+    async with asyncio.timeout(STANDBY_S):
+        while not await _standbys(parts):
+            await asyncio.sleep(POLL_S)
+        child = await parts.leader()
+        os.kill(child.pid, signal.SIGKILL)
+        await child.wait()
+        await parts.until_live()
+        led_by = await parts.leader()
+        while not await _standbys(parts):
+            if child.ended:
+                await child.start()
+            await asyncio.sleep(POLL_S)
+    return led_by is not child
+
+
+async def _standbys(parts: Parts) -> int:
+    with contextlib.suppress(SlotwayError):
+        return sum(one.ready for one in (await parts.show()).standbys)
+    return 0
 
 
 async def restart_router(parts: Parts, number: int) -> bool:

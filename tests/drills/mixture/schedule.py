@@ -32,6 +32,8 @@ class Kind(StrEnum):
     """All of an action's traffic goes to one Router."""
     ROUTER = "router restart"
     """A Router is killed, and started again under its name."""
+    MANAGER = "leader killed"
+    """The leading Manager is killed, and started again: as a standby."""
 
 
 @dataclass(frozen=True, slots=True)
