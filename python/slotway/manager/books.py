@@ -57,7 +57,7 @@ class Policy:
     drain_grace_s: float = 5.0
     """Past the action's timeout, for a container that drains."""
     silence_grace_s: float = 30.0
-    look_s: float = 0.5
+    look_s: float = 1.0
 
 
 class Books:

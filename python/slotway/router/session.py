@@ -36,7 +36,7 @@ PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 REPORT_SECONDS_MIN = 0.03
 """Between two reports of demand that changes but did not leave zero."""
-REST_PERIODS = 2
+REST_PERIODS = 3
 """Between two reports of a Router that has nothing to say."""
 SILENT_PERIODS = 3
 SILENT_SECONDS_MIN = 1.0
@@ -311,7 +311,7 @@ class Session:
             self._on_leader(leader is not None)
 
     async def _tick(self) -> None:
-        """Every period: a report if there is something to say, or none was made for two of them; a
+        """Every period: a report if there is something to say, or none was made for some; a
         look at how long the leader is silent; and what idled is given back."""
         loop = asyncio.get_running_loop()
         period, heard_at, given_back_at = 0.5, loop.time(), loop.time()
