@@ -300,6 +300,7 @@ class Loop:
                 self.books.touched(container)
         for name in router.facts.report(message, self.term, self._messages.turn):
             self.books.dirty.add(name)
+        self.books.dirty.update(self.books.asked_at)  # it may be the answer
         for trouble in message.troubles:
             self._trouble(trouble)
 
