@@ -66,7 +66,7 @@ image: ## the Docker image of the Python runtime (its base by debootstrap, as ro
 test-docker: setup image ## the Docker driver's contract, and each of its restrictions tried from inside
 	pytest -m docker
 
-.PHONY: check proof test demo bench wheel clean
+.PHONY: check proof test demo mixture bench wheel clean
 check: lint ## lint and the quick tests, under two minutes
 	cargo test -q --locked --profile proof --workspace --exclude slotcore-bridge --lib
 	pytest -m "not slow and not docker" -x
@@ -76,6 +76,8 @@ test: lint rust-test python-test ## everything that must pass, within 15 minutes
 	python examples/demo.py --requests 1000
 demo: setup ## a cluster on this machine, 30,000 requests, and what the action's own code saw (DRIVER=docker: fewer)
 	python examples/demo.py $(if $(DRIVER),--driver $(DRIVER))
+mixture: setup ## ten minutes of all that goes wrong, with a witness (SECONDS=600 SEED=n DRIVER=docker; as root with Docker, which it restarts)
+	python -m tests.drills.mixture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(DRIVER),--driver $(DRIVER))
 bench: setup ## measure; writes bench/results (needs haproxy and h2load; QUICK=1: a short run)
 	python bench/run.py $(if $(QUICK),--quick)
 wheel: $(VENV)/.ready | rust-check ## a wheel in dist/

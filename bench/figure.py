@@ -47,7 +47,7 @@ def commit() -> str:
 
 
 def write(figures: list[Figure]) -> None:
-    """Writes figures.json and report.md."""
+    """Writes figures.json and report.md; figures of areas that were not measured now stay."""
     RESULTS.mkdir(exist_ok=True)
     origin = {"machine": machine(), "commit": commit()}
     records = []
@@ -55,9 +55,35 @@ def write(figures: list[Figure]) -> None:
         record = asdict(figure)
         del record["note"]
         records.append({**record, "met": figure.met, **origin})
-    text = json.dumps(records, indent=1, ensure_ascii=False) + "\n"
+    kept, kept_records = _kept({area(figure.name) for figure in figures})
+    text = json.dumps([*kept_records, *records], indent=1, ensure_ascii=False) + "\n"
+    table = report([*kept, *figures], origin)
     (RESULTS / "figures.json").write_text(text, encoding="utf-8")
-    (RESULTS / "report.md").write_text(report(figures, origin), encoding="utf-8")
+    (RESULTS / "report.md").write_text(table, encoding="utf-8")
+
+
+def area(name: str) -> str:
+    """What a figure's name begins with."""
+    return name.partition(".")[0]
+
+
+def _kept(measured: set[str]) -> tuple[list[Figure], list[dict[str, object]]]:
+    """What is in the files of other areas; their notes say which commit they are of."""
+    try:
+        records = json.loads((RESULTS / "figures.json").read_text(encoding="utf-8"))
+        table = (RESULTS / "report.md").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return [], []
+    rows = [[cell.strip() for cell in row.split("|")] for row in table if row.startswith("| ")]
+    notes = {row[1]: row[5] for row in rows}
+    figures, records = [], [one for one in records if area(one["name"]) not in measured]
+    for record in records:
+        of = f"of {record['commit']}"
+        note = notes.get(record["name"], "")
+        note = note if of in note else "; ".join(part for part in (note, of) if part)
+        fields = (record[key] for key in ("name", "value", "unit", "goal"))
+        figures.append(Figure(*fields, note))
+    return figures, records
 
 
 def report(figures: list[Figure], origin: dict[str, str]) -> str:

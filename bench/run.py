@@ -9,11 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import accounting
+import burst
 import coldstart
 import dataplane
 import failover
 import figure
 import instructions
+import rebalancing
+import rest
 import router
 
 AREAS: dict[str, Callable[[Path, bool], list[figure.Figure]]] = {
@@ -23,6 +26,9 @@ AREAS: dict[str, Callable[[Path, bool], list[figure.Figure]]] = {
     "instructions": instructions.measure,
     "coldstart": coldstart.measure,
     "failover": failover.measure,
+    "rebalancing": rebalancing.measure,
+    "burst": burst.measure,
+    "rest": rest.measure,
 }
 
 

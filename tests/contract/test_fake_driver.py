@@ -30,6 +30,18 @@ async def test_it_answers_without_code(world: FakeWorld) -> None:
         assert await run(driver.address(ONE), a=1) == {}
 
 
+async def test_runs_gather_over_all_containers(world: FakeWorld) -> None:
+    two = ContainerId("two")
+    async with world.driver() as driver:
+        for name in (ONE, two):
+            await driver.create(spec(name))
+            await driver.init(name, code(""), SOON)
+        first = asyncio.create_task(run(driver.address(ONE), gather=2))
+        assert not (await asyncio.wait([first], timeout=0.1))[0]
+        assert await run(driver.address(two), gather=2) == {}
+        assert await first == {}
+
+
 async def test_it_warns(world: FakeWorld, caplog: pytest.LogCaptureFixture) -> None:
     async with world.driver():
         assert "RUNS NO CODE" in caplog.text

@@ -145,7 +145,7 @@ class ScriptedRouter:
         if self.paused or self.term is None:
             return
         idle: dict[str, list[pb.IdleShare]] = {name: [] for name in self.waiting}
-        message = pb.AttachRequest()
+        message = pb.AttachRequest(turn=self.turn)
         for container, held in self.held.items():
             name, running = self.action_of.get(container, ""), self.running.get(container, 0)
             step = min(max(0, held - running), self.waiting.get(name, 0))

@@ -27,6 +27,7 @@ class Container:
     shares: dict[str, int] = field(default_factory=dict)
     targets: dict[str, int] = field(default_factory=dict)
     changed_at: dict[str, float] = field(default_factory=dict)
+    raised_at: dict[str, float] = field(default_factory=dict)
     unspread: bool = True
 
     @property
@@ -82,7 +83,8 @@ class World:
                 idle = self.idle(router, name, target)
                 seen = self.newest[router, name] <= self.seen.get(router, (0, 0, {}))[0]
                 changed_at = container.changed_at[router]
-                shares[router] = Share(slots, target, idle, changed_at, seen)
+                raised_at = container.raised_at[router]
+                shares[router] = Share(slots, target, idle, changed_at, seen, raised_at)
             containers.append(
                 ContainerView(
                     name,
@@ -131,6 +133,8 @@ class World:
 
     def send(self, router: str, container: str, target: int) -> None:
         self.counter += 1
+        if target > self.containers[container].targets.get(router, 0):
+            self.containers[container].raised_at[router] = self.now
         self.containers[container].targets[router] = target
         self.containers[container].changed_at[router] = self.now
         self.unseen[router].append((self.counter, container, target))

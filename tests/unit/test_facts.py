@@ -20,9 +20,9 @@ def test_granted_slots_that_a_report_has_not_seen_are_free() -> None:
     facts = Facts(0.0)
     facts.sent("c", 1, 4, 0.0)
     assert facts.idle("a/b", "c", 4) == 4
-    facts.report(report(0, waiting=3), TERM)
+    facts.report(report(0, waiting=3), TERM, 1)
     assert facts.idle("a/b", "c", 4) == 4
-    facts.report(report(1, c=1), TERM)
+    facts.report(report(1, c=1), TERM, 1)
     assert facts.idle("a/b", "c", 4) == 1
     assert facts.confirmed("c")
 
@@ -30,11 +30,11 @@ def test_granted_slots_that_a_report_has_not_seen_are_free() -> None:
 def test_a_lowering_that_a_report_has_not_seen_takes_from_what_it_says() -> None:
     facts = Facts(0.0)
     facts.hold([("c", 10)])
-    facts.report(report(0, c=6), TERM)
+    facts.report(report(0, c=6), TERM, 1)
     facts.sent("c", 1, 7, 0.0)
     assert facts.idle("a/b", "c", 7) == 3
     assert not facts.confirmed("c")
-    facts.report(report(1, c=3), TERM)
+    facts.report(report(1, c=3), TERM, 1)
     assert facts.idle("a/b", "c", 7) == 3
     assert facts.idle("a/b", "c", 2) == 0  # never below nothing
 
@@ -47,7 +47,7 @@ def test_only_raises_have_to_be_confirmed_in_time() -> None:
     facts.sent("c", 2, 4, 2.0)
     facts.sent("d", 3, 1, 3.0)
     assert facts.unconfirmed_since() == 2.0
-    facts.report(report(2), TERM)
+    facts.report(report(2), TERM, 1)
     assert facts.unconfirmed_since() == 3.0
 
 
@@ -55,25 +55,39 @@ def test_a_hello_begins_anew() -> None:
     """Another term counts its orders from one again."""
     facts = Facts(0.0)
     facts.sent("c", 500, 4, 0.0)
-    facts.report(report(500, waiting=2, c=1), TERM)
+    facts.report(report(500, waiting=2, c=1), TERM, 1)
     facts.hold([("c", 4)])
     assert (facts.waiting, facts.idle("a/b", "c", 4)) == ({}, 0)
     facts.sent("c", 1, 5, 1.0)
-    facts.report(report(500, term=7, c=1), (1, 9))  # the obeyed order is of the older term
+    facts.report(report(500, term=7, c=1), (1, 9), 1)  # the obeyed order is of the older term
     assert not facts.confirmed("c")
-    facts.report(report(1, term=9, c=2), (1, 9))
+    facts.report(report(1, term=9, c=2), (1, 9), 1)
     assert facts.confirmed("c")
     assert facts.idle("a/b", "c", 5) == 2
 
 
 def test_changes_are_told_once_and_demand_always() -> None:
     facts = Facts(0.0)
-    assert facts.report(report(0, c=1), TERM) == {"a/b"}
-    assert facts.report(report(0, c=1), TERM) == set()
-    assert facts.report(report(0, waiting=1), TERM) == {"a/b"}
-    assert facts.report(report(0, waiting=1), TERM) == {"a/b"}
-    assert facts.report(report(0), TERM) == {"a/b"}
-    assert facts.report(report(0), TERM) == set()
+    assert facts.report(report(0, c=1), TERM, 1) == {"a/b"}
+    assert facts.report(report(0, c=1), TERM, 1) == set()
+    assert facts.report(report(0, waiting=1), TERM, 1) == {"a/b"}
+    assert facts.report(report(0, waiting=1), TERM, 1) == {"a/b"}
+    assert facts.report(report(0), TERM, 1) == {"a/b"}
+    assert facts.report(report(0), TERM, 1) == set()
+
+
+def test_a_report_tells_up_to_which_turn_it_had_heard() -> None:
+    facts = Facts(0.0)
+    said = report(0, waiting=2)
+    said.turn = 6
+    facts.report(said, TERM, 8)
+    assert (facts.turn, facts.waited("a/b"), facts.waited("a/c")) == (6, 8, 0)
+    facts.report(report(0, waiting=2), TERM, 9)  # as many wait, and may be others
+    assert (facts.turn, facts.waited("a/b")) == (6, 9)
+    facts.report(report(0), TERM, 10)
+    assert facts.waited("a/b") == 0
+    facts.hold([])
+    assert facts.turn == 0, "another term counts its turns anew"
 
 
 def test_since_when_a_share_idles() -> None:
@@ -82,19 +96,19 @@ def test_since_when_a_share_idles() -> None:
     assert facts.idle_since("a/b", "c", 4) is None  # granted, and nobody knows what runs
     for at, counter, idle in ((1.0, 0, 4), (2.0, 1, 3), (3.0, 1, 4)):
         facts.reported_at = at
-        facts.report(report(counter, c=idle), TERM)
+        facts.report(report(counter, c=idle), TERM, 1)
         assert facts.idle_since("a/b", "c", 4) == (3.0 if at == 3.0 else None)
     facts.reported_at = 4.0
-    facts.report(pb.AttachRequest(obeyed=report(1).obeyed), TERM)
+    facts.report(pb.AttachRequest(obeyed=report(1).obeyed), TERM, 1)
     assert facts.idle_since("a/b", "c", 4) == 3.0
     facts.reported_at = 4.5
-    facts.report(report(1, c=4), TERM)  # told of again: a request came and went
+    facts.report(report(1, c=4), TERM, 1)  # told of again: a request came and went
     assert facts.idle_since("a/b", "c", 4) == 4.5
     assert facts.idle_since("a/b", "c", 5) is None  # one more is staged
     facts.sent("c", 2, 5, 4.0)
     assert facts.idle_since("a/b", "c", 4) is None
     facts.reported_at = 5.0
-    facts.report(report(2, c=5), TERM)
+    facts.report(report(2, c=5), TERM, 1)
     assert facts.idle_since("a/b", "c", 5) == 5.0
     facts.forget("c")
     assert facts.idle_since("a/b", "c", 5) is None

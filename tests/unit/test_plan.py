@@ -285,6 +285,38 @@ def test_a_late_lowering_is_undone_and_does_not_count_as_movable() -> None:
     assert plan_action(_view(containers, routers, now=100.06)).create == 0
 
 
+def test_routers_whose_slots_may_idle_are_asked_before_anything_is_created() -> None:
+    """A router tells once in a period what became idle; the demand of another comes at once."""
+    shares = {"left": Share(4, 4, 0, 0.0), "full": Share(2, 2, 0, 0.0)}
+    containers = [ContainerView("c", 1, Phase.READY, 6, 0, shares)]
+    left, full = RouterView("left", behind=True), RouterView("full", waiting=2, behind=True)
+    view = _view(containers, [left, full, RouterView("bare", behind=True)])
+    first = plan_action(view)
+    assert (first.ask, first.create, first.unmet) == (["left"], 0, 0), "who waits has nothing idle"
+    assert first.wake_at == pytest.approx(100.3)
+    view.asked_at, view.now = 100.0, 100.29
+    assert plan_action(view).create == 0
+    left.behind = False  # it has answered: it is busy
+    assert (plan_action(view).ask, plan_action(view).create) == ([], 1)
+    left.behind, view.now = True, 100.31  # it takes too long
+    assert plan_action(view).create == 1
+    left.behind, shares["left"].idle = False, 3  # it has answered: it is not
+    settled = plan_action(view)
+    assert (settled.create, settled.recalls) == (0, [Order("c", "left", 2)])
+
+
+def test_slots_leave_though_others_of_their_share_left_a_moment_ago() -> None:
+    """Demand is told piece by piece, and must not wait for a share to settle each time."""
+    shares = {"left": Share(5, 5, 5, changed_at=99.99, raised_at=50.0)}
+    containers = [ContainerView("c", 1, Phase.READY, 5, 0, shares)]
+    routers = [RouterView("left"), RouterView("live", waiting=4)]
+    assert plan_action(_view(containers, routers)).recalls == [Order("c", "left", 1)]
+    shares["left"].raised_at = 99.99  # these came a moment ago
+    early = plan_action(_view(containers, routers))
+    assert (early.recalls, early.create) == ([], 0)
+    assert early.wake_at == pytest.approx(100.09)
+
+
 def test_stuck_and_restarted_routers_get_less() -> None:
     containers = [ContainerView("c", 1, Phase.READY, 4, 4, {}, unspread=True)]
     routers = [

@@ -131,6 +131,19 @@ async def test_a_standby_is_told_how_long_ago_the_leader_was_heard(
         assert heard.total_seconds() < SECONDS_MAX
 
 
+async def test_a_router_that_is_asked_reports_at_once_and_what_it_had_heard(
+    plane: ScriptedPlane, manager: ScriptedManager
+) -> None:
+    async with running_session(plane, manager):
+        stream = await manager.stream()
+        await stream.welcome((1, 5), period_ms=10_000)
+        await stream.send((1, 5), turn=7)
+        await stream.send((1, 5), turn=8, ask_demand=True)
+        async with asyncio.timeout(2):  # long before the next period
+            while (await stream.next("turn")).turn != 8:
+                pass
+
+
 async def test_a_message_before_the_welcome_is_ignored(
     plane: ScriptedPlane, manager: ScriptedManager
 ) -> None:

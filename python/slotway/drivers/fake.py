@@ -8,6 +8,7 @@ work that never was.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 from collections.abc import AsyncIterator
@@ -56,9 +57,12 @@ class FakeContainer:
         return 200, b'{"ok":true}'
 
     async def run(self, body: bytes) -> tuple[int, bytes]:
-        """Answers `/run`, as soon as the engine was told to."""
+        """Answers `/run`, as soon as the engine was told to, and with {"gather": N} as its argument
+        when N of them have come to whatever container."""
         if self.engine.run_s:
             await asyncio.sleep(self.engine.run_s)
+        if b'"gather"' in body:
+            await self.engine.gather(int(json.loads(body)["value"]["gather"]))
         return 200, b"{}"
 
     async def listen(self) -> None:
@@ -95,6 +99,16 @@ class FakeEngine:
         """`/init` answers 502 with this body."""
         self.run_s = 0.0
         """`/run` takes so long."""
+        self._gathered, self._count = asyncio.Event(), 0
+
+    async def gather(self, count: int) -> None:
+        """Waits until this has been called so often."""
+        gathered = self._gathered
+        self._count += 1
+        if self._count >= count:
+            gathered.set()
+            self._gathered, self._count = asyncio.Event(), 0
+        await gathered.wait()
 
     def end(self, container: ContainerId, ending: str = "") -> None:
         """Ends a container, as a crash would, and tells every driver."""

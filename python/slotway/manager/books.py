@@ -75,6 +75,10 @@ class Books:
         """Actions to be planned in this turn."""
         self.hungry: set[str] = set()
         """Actions that want more than they got: planned anew whenever something ends."""
+        self.asked_at: dict[str, float] = {}
+        """Per action: since when routers are being asked what idles there."""
+        self.look_at = 0.0
+        """When all containers are looked at next."""
         self.revision = 0
         """Of the newest commit."""
         self._by_action: dict[str, set[str]] = {}
@@ -230,7 +234,20 @@ class Books:
 
     def look(self) -> None:
         """What only time brings about: deadlines, keep-warm, overruns, silence."""
-        now, spare = self._clock(), spare_of(self)
+        now = self._clock()
+        if now >= self.look_at:
+            self.look_at = now + self.policy.look_s
+            self._look_at_containers(now)
+            keep_cells(self, now)
+        for router in self.routers.by_id.values():
+            fresh = self.routers.fresh(router, now)
+            if fresh != router.was_fresh:
+                router.was_fresh = fresh
+                self.changed(router)
+        self.dirty.update(self.hungry)
+
+    def _look_at_containers(self, now: float) -> None:
+        spare = spare_of(self)
         for container in list(self.containers.values()):
             if container.ended:
                 continue
@@ -251,13 +268,6 @@ class Books:
                 limit_s = container.record.timeout_ms / 1000 + self.policy.drain_grace_s
                 if now - container.since >= limit_s:
                     self.enter(container, CONTAINER_STATE_DESTROYING, container.record.reason)
-        for router in self.routers.by_id.values():
-            fresh = self.routers.fresh(router, now)
-            if fresh != router.was_fresh:
-                router.was_fresh = fresh
-                self.changed(router)
-        self.dirty.update(self.hungry)
-        keep_cells(self, now)
 
     def changed(self, router: Router) -> None:
         """What is known of a router changed: everything that it has a part in is planned."""
@@ -285,6 +295,10 @@ class Books:
             self._wishes.pop(name, None)
             decisions = plan_action(view_of(self, name, self._clock()), self._tempo)
             plans[name] = decisions
+            if decisions.ask:
+                self.asked_at.setdefault(name, self._clock())
+            else:
+                self.asked_at.pop(name, None)
             self._stage(name, decisions)
             action = self.actions.get(name)
             if action is not None and decisions.create:
@@ -310,15 +324,19 @@ class Books:
                 log.exception("the ledger refused a grant", order=order)
                 continue
             container = self.containers[order.container]
-            container.changed_at[order.router] = now
+            container.changed_at[order.router] = container.raised_at[order.router] = now
             container.idle_since = None
         for order in decisions.recalls:
+            before = self.ledger.target(order.container, order.router)
             try:
                 self.ledger.recall(order.container, order.router, order.target)
             except LedgerError:
                 log.exception("the ledger refused a recall", order=order)
                 continue
-            self.containers[order.container].changed_at[order.router] = now
+            container = self.containers[order.container]
+            container.changed_at[order.router] = now
+            if order.target > before:  # a lowering is undone
+                container.raised_at[order.router] = now
         for container_id in decisions.spread:
             self.containers[container_id].unspread = False
         for container_id, reason in decisions.drains:

@@ -85,6 +85,8 @@ class Container:
     """The state that `task` serves."""
     changed_at: dict[str, float] = field(default_factory=dict)
     """Per router: when its target changed last."""
+    raised_at: dict[str, float] = field(default_factory=dict)
+    """Per router: when its target grew last."""
 
     @property
     def id(self) -> str:

@@ -17,6 +17,10 @@ class Facts:
         """Counter of the newest order of this term that the router had obeyed."""
         self.waiting: dict[str, int] = {}
         """Per action; no entry: none."""
+        self.turn = 0
+        """The newest turn of ours that the router had heard of when it reported."""
+        self._waited: dict[str, int] = {}
+        """Per action that waits: the turn in which that was reported last."""
         self._idle: dict[str, dict[str, int]] = {}
         self._used_at: dict[str, float] = {}
         """Per container: the newest report that showed that something had run there."""
@@ -28,7 +32,9 @@ class Facts:
         """(container, held) as the Hello says. Everything before it is void: it was said in another
         term, whose orders were counted anew, or on another stream."""
         self.obeyed = 0
+        self.turn = 0
         self.waiting.clear()
+        self._waited.clear()
         self._idle.clear()
         self._used_at.clear()
         self._sent.clear()
@@ -54,9 +60,13 @@ class Facts:
         self._used_at.pop(container, None)
         self._sent.pop(container, None)
 
-    def report(self, message: manager_pb2.AttachRequest, term: tuple[int, int]) -> set[str]:
-        """Takes what a report says. Returns the actions for which something changed, or is due."""
+    def report(
+        self, message: manager_pb2.AttachRequest, term: tuple[int, int], turn: int
+    ) -> set[str]:
+        """Takes what a report says, in this turn of ours. Returns the actions for which something
+        changed, or is due."""
         changed: set[str] = set()
+        self.turn = max(self.turn, message.turn)
         of = (message.obeyed.term.epoch, message.obeyed.term.revision)
         if of == term and message.obeyed.counter > self.obeyed:
             self.obeyed = message.obeyed.counter
@@ -71,8 +81,10 @@ class Facts:
             ran = idle.items() ^ before.items() or idle.items()
             self._used_at.update((container, self.reported_at) for container, _ in ran)
             self.waiting[name], self._idle[name] = demand.waiting, idle
+            self._waited[name] = turn
             if not demand.waiting:
                 del self.waiting[name]
+                del self._waited[name]
             if not idle:
                 del self._idle[name]
         return changed
@@ -102,6 +114,13 @@ class Facts:
         if container in self._sent or self._seen.get(container, 0) != slots or idle < slots:
             return None
         return self._used_at.get(container, self.reported_at)
+
+    def waited(self, action: str) -> int:
+        """The turn of the newest report of requests that wait; 0 if none do.
+
+        As many may wait as before, and be others: any such report may tell of new demand.
+        """
+        return self._waited.get(action, 0)
 
     def confirmed(self, container: str) -> bool:
         """Whether the newest report has seen all orders on the container."""

@@ -298,8 +298,9 @@ class Loop:
             ):
                 router.facts.acknowledged(said.container_id, said.holding)
                 self.books.touched(container)
-        for name in router.facts.report(message, self.term):
+        for name in router.facts.report(message, self.term, self._messages.turn):
             self.books.dirty.add(name)
+        self.books.dirty.update(self.books.asked_at)  # it may be the answer
         for trouble in message.troubles:
             self._trouble(trouble)
 
@@ -340,7 +341,7 @@ class Loop:
             grace_s = 0.0 if alone else self.books.policy.overrun_grace_s
             container.retire_at = self._now() + grace_s
             if alone:
-                self._beat_at = self._now()
+                self._beat_at = self.books.look_at = self._now()
 
     def _ended(self, name: str) -> None:
         container = self.books.containers.get(name)

@@ -17,6 +17,9 @@ from slotway.manager.plan import Decisions
 from slotway.manager.sessions import PROTOCOL_MAX, PROTOCOL_MIN, Session
 from slotway.v1 import manager_pb2
 
+REST_PERIODS = 2
+"""Between two beats to a Router that is told nothing else; standbys hear every one."""
+
 
 class Messages:
     """Composes drafts in the routers' sessions, and sends them."""
@@ -24,6 +27,7 @@ class Messages:
     def __init__(self, manager: str, books: Books) -> None:
         self.turn = 0
         """The turn of the loop, told with every message."""
+        self._beats = 0
         self._manager, self._books = manager, books
         self._ledger, self._routers = books.ledger, books.routers
 
@@ -56,6 +60,8 @@ class Messages:
                 )
                 if error.retry_delay is not None:
                     refusal.retry_delay.FromTimedelta(error.retry_delay)
+            if router.id in decisions.ask:
+                session.draft.ask_demand = True
             peers = []
             for peer_id in decisions.peers.get(router.id, ()):
                 peer = self._routers.by_id[peer_id]
@@ -78,7 +84,10 @@ class Messages:
                 session.told.discard(container)
 
     def beat(self) -> None:
-        """Shows every router that the loop turns."""
+        """Shows every router that the loop turns, once in some periods."""
+        self._beats += 1
+        if self._beats % REST_PERIODS:
+            return
         for router in self._routers.by_id.values():
             if router.session is not None:
                 router.session.flush(self._books.term, self.turn, beat=True)

@@ -20,5 +20,7 @@ class Policy:
     silence_grace_s: float = 30.0
     residence_s: float = 1.0
     """How long a container serves at least, before others may have its room."""
+    look_s: float = 1.0
+    """Between two looks at all containers for what only time brings about."""
     prewarm: tuple[Stock, ...] = ()
     """What is kept of stem cells."""

@@ -18,8 +18,8 @@ from slotway.manager.sessions import Session
 
 SILENT_PERIODS = 3
 """Facts older than so many periods are not acted upon, and a name is free again."""
-SILENT_S_MIN = 0.5
-"""A busy machine may delay a report by so much."""
+SILENT_S_MIN = 0.6
+"""A router at rest reports every third period, and a busy machine may delay it by as much again."""
 STUCK_PERIODS = 2
 """A router that leaves raises unconfirmed for so many periods, and that minimum at least, gets no
 more of them."""

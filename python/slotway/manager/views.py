@@ -22,6 +22,10 @@ def view_of(books: Books, name: str, now: float) -> ActionView:
         for router in books.routers.by_id.values()
         if router.session is not None or _holds(router.id, containers)
     ]
+    facts = {router.id: books.routers.by_id[router.id].facts for router in routers}
+    waited = max((one.waited(name) for one in facts.values()), default=0)
+    for router in routers:
+        router.behind = facts[router.id].turn < waited
     strangers = {holder for c in containers for holder in c.shares} - {r.id for r in routers}
     routers += [
         RouterView(holder, known=False, fresh=False, silent_since=books.began_at)
@@ -40,6 +44,7 @@ def view_of(books: Books, name: str, now: float) -> ActionView:
         room=room,
         now=now,
         minimum=minimum,
+        asked_at=books.asked_at.get(name),
     )
 
 
@@ -56,7 +61,8 @@ def _container_view(books: Books, action: str, container: Container) -> Containe
             idle = router.facts.idle(action, container.id, target) if router else 0
             changed_at = container.changed_at.get(holder, 0.0)
             confirmed = router is None or router.facts.confirmed(container.id)
-            shares[holder] = Share(slots, target, idle, changed_at, confirmed)
+            raised_at = container.raised_at.get(holder, 0.0)
+            shares[holder] = Share(slots, target, idle, changed_at, confirmed, raised_at)
     return ContainerView(
         container.id,
         container.record.revision,

@@ -110,6 +110,8 @@ class Attachment:
         self.stream = 0
         self.term: Term | None = None
         """The term in which the Manager of this stream greeted last."""
+        self.turn = 0
+        """The newest turn of that Manager's loop that was heard of."""
         self.period = 0.5
         """Seconds between the Manager's beats, from its Welcome."""
         self.heard_at = 0.0

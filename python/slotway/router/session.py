@@ -36,6 +36,8 @@ PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 REPORT_SECONDS_MIN = 0.03
 """Between two reports of demand that changes but did not leave zero."""
+REST_PERIODS = 3
+"""Between two reports of a Router that has nothing to say."""
 SILENT_PERIODS = 3
 SILENT_SECONDS_MIN = 1.0
 """A leader that is silent for so long may have been replaced: its lists of peers are too old."""
@@ -170,6 +172,7 @@ class Session:
         if attachment.term != term or term != self.term:
             return
         self._led_at = asyncio.get_running_loop().time()
+        attachment.turn = message.turn
         if self._peers_dropped and not message.HasField("welcome"):
             self._peers_dropped = False
             raise StaleStreamError  # a new Hello has all lists of peers sent again
@@ -193,6 +196,8 @@ class Session:
                 retry_ms = refusal.retry_delay.ToMilliseconds()
             with _refusal_logged(attachment, refusal.action):
                 self._plane.refuse(refusal.action, refusal.reason, refusal.message, retry_ms)
+        if message.ask_demand:
+            self._report_at(0)
 
     def _greet(self, attachment: Attachment, term: Term, welcome: Welcome) -> None:
         if welcome.protocol_min > PROTOCOL_MAX or welcome.protocol_max < PROTOCOL_MIN:
@@ -255,6 +260,7 @@ class Session:
             obeyed = self._plane.obeyed
             if obeyed is not None:
                 message.obeyed.CopyFrom(wire.version_message(obeyed))
+            message.turn = attachment.turn
             message.troubles.extend(wire.troubles(self._troubles))
             self._troubles.clear()
             self._reported_at = asyncio.get_running_loop().time()
@@ -306,8 +312,8 @@ class Session:
             self._on_leader(leader is not None)
 
     async def _tick(self) -> None:
-        """Every period: a report, a look at how long the leader is silent, and what idled is given
-        back."""
+        """Every period: a report if there is something to say, or none was made for some; a
+        look at how long the leader is silent; and what idled is given back."""
         loop = asyncio.get_running_loop()
         period, heard_at, given_back_at = 0.5, loop.time(), loop.time()
         while True:
@@ -316,7 +322,9 @@ class Session:
             if self.leader is not None:
                 period = self.leader.period
                 heard_at = max(heard_at, self.leader.heard_at)
-                self._report()
+                self._take_events()
+                if now - self._reported_at >= (REST_PERIODS - 0.5) * period:
+                    self._report()
                 if now - given_back_at >= GIVE_BACK_SECONDS and not self._leaving:
                     # Only to a leader, which can grant it again: without one, what is held keeps
                     # serving.

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18slotway/v1/manager.proto\x12\nslotway.v1\x1a\x1egoogle/protobuf/duration.proto\"\'\n\x04Term\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x10\n\x08revision\x18\x02 \x01(\x03\":\n\x07Version\x12\x1e\n\x04term\x18\x01 \x01(\x0b\x32\x10.slotway.v1.Term\x12\x0f\n\x07\x63ounter\x18\x02 \x01(\x03\"\xcc\x02\n\rAttachRequest\x12\x1e\n\x04open\x18\x01 \x01(\x0b\x32\x10.slotway.v1.Open\x12 \n\x05hello\x18\x02 \x01(\x0b\x32\x11.slotway.v1.Hello\x12(\n\x06\x64\x65mand\x18\x03 \x03(\x0b\x32\x18.slotway.v1.ActionDemand\x12:\n\x10\x61\x63knowledgements\x18\x04 \x03(\x0b\x32 .slotway.v1.ShareAcknowledgement\x12.\n\x08troubles\x18\x05 \x03(\x0b\x32\x1c.slotway.v1.ContainerTrouble\x12#\n\x06obeyed\x18\x06 \x01(\x0b\x32\x13.slotway.v1.Version\x12\x0f\n\x07leaving\x18\x07 \x01(\x08\x12-\n\nleader_age\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"L\n\x04Open\x12\x0e\n\x06router\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0e\n\x06stream\x18\x04 \x01(\x03\"z\n\x05Hello\x12\x1e\n\x04term\x18\x01 \x01(\x0b\x32\x10.slotway.v1.Term\x12\x14\n\x0cprotocol_min\x18\x02 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x03 \x01(\r\x12%\n\x08holdings\x18\x04 \x03(\x0b\x32\x13.slotway.v1.Holding\">\n\x07Holding\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0c\n\x04held\x18\x02 \x01(\r\x12\x0f\n\x07running\x18\x03 \x01(\r\"T\n\x0c\x41\x63tionDemand\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12#\n\x04idle\x18\x03 \x03(\x0b\x32\x15.slotway.v1.IdleShare\"/\n\tIdleShare\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0c\n\x04idle\x18\x02 \x01(\r\"c\n\x14ShareAcknowledgement\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07holding\x18\x02 \x01(\r\x12$\n\x07version\x18\x03 \x01(\x0b\x32\x13.slotway.v1.Version\"\xaa\x01\n\x10\x43ontainerTrouble\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12/\n\x04kind\x18\x02 \x01(\x0e\x32!.slotway.v1.ContainerTrouble.Kind\x12\r\n\x05slots\x18\x03 \x01(\r\"@\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_OVERRUN\x10\x01\x12\x10\n\x0cKIND_REFUSED\x10\x02\"\x8c\x03\n\x0e\x41ttachResponse\x12\x1e\n\x04term\x18\x01 \x01(\x0b\x32\x10.slotway.v1.Term\x12\x0c\n\x04turn\x18\x02 \x01(\x03\x12$\n\x07welcome\x18\x03 \x01(\x0b\x32\x13.slotway.v1.Welcome\x12&\n\x06orders\x18\x04 \x03(\x0b\x32\x16.slotway.v1.ShareOrder\x12\x18\n\x10\x65nded_containers\x18\x05 \x03(\t\x12#\n\x05peers\x18\x06 \x03(\x0b\x32\x14.slotway.v1.PeerList\x12%\n\x08refusals\x18\x07 \x03(\x0b\x32\x13.slotway.v1.Refusal\x12\x16\n\x0eleader_address\x18\x08 \x01(\t\x12\x16\n\x0e\x61sk_leader_age\x18\t \x01(\x08\x12\x38\n\x07\x65ndings\x18\n \x03(\x0b\x32\'.slotway.v1.AttachResponse.EndingsEntry\x1a.\n\x0c\x45ndingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"q\n\x07Welcome\x12\x14\n\x0cprotocol_min\x18\x01 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x02 \x01(\r\x12\x0f\n\x07manager\x18\x03 \x01(\t\x12)\n\x06period\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"m\n\nShareOrder\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\r\x12\x0f\n\x07\x63ounter\x18\x03 \x01(\x03\x12(\n\tcontainer\x18\x04 \x01(\x0b\x32\x15.slotway.v1.Container\"\x90\x01\n\tContainer\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x04 \x01(\r\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nparameters\x18\x06 \x01(\x0c\";\n\x08PeerList\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x1f\n\x05peers\x18\x02 \x03(\x0b\x32\x10.slotway.v1.Peer\"=\n\x04Peer\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07waiting\x18\x03 \x01(\r\"j\n\x07Refusal\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12.\n\x0bretry_delay\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration2U\n\x0eManagerService\x12\x43\n\x06\x41ttach\x12\x19.slotway.v1.AttachRequest\x1a\x1a.slotway.v1.AttachResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18slotway/v1/manager.proto\x12\nslotway.v1\x1a\x1egoogle/protobuf/duration.proto\"\'\n\x04Term\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x10\n\x08revision\x18\x02 \x01(\x03\":\n\x07Version\x12\x1e\n\x04term\x18\x01 \x01(\x0b\x32\x10.slotway.v1.Term\x12\x0f\n\x07\x63ounter\x18\x02 \x01(\x03\"\xda\x02\n\rAttachRequest\x12\x1e\n\x04open\x18\x01 \x01(\x0b\x32\x10.slotway.v1.Open\x12 \n\x05hello\x18\x02 \x01(\x0b\x32\x11.slotway.v1.Hello\x12(\n\x06\x64\x65mand\x18\x03 \x03(\x0b\x32\x18.slotway.v1.ActionDemand\x12:\n\x10\x61\x63knowledgements\x18\x04 \x03(\x0b\x32 .slotway.v1.ShareAcknowledgement\x12.\n\x08troubles\x18\x05 \x03(\x0b\x32\x1c.slotway.v1.ContainerTrouble\x12#\n\x06obeyed\x18\x06 \x01(\x0b\x32\x13.slotway.v1.Version\x12\x0f\n\x07leaving\x18\x07 \x01(\x08\x12-\n\nleader_age\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04turn\x18\t \x01(\x03\"L\n\x04Open\x12\x0e\n\x06router\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0e\n\x06stream\x18\x04 \x01(\x03\"z\n\x05Hello\x12\x1e\n\x04term\x18\x01 \x01(\x0b\x32\x10.slotway.v1.Term\x12\x14\n\x0cprotocol_min\x18\x02 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x03 \x01(\r\x12%\n\x08holdings\x18\x04 \x03(\x0b\x32\x13.slotway.v1.Holding\">\n\x07Holding\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0c\n\x04held\x18\x02 \x01(\r\x12\x0f\n\x07running\x18\x03 \x01(\r\"T\n\x0c\x41\x63tionDemand\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12#\n\x04idle\x18\x03 \x03(\x0b\x32\x15.slotway.v1.IdleShare\"/\n\tIdleShare\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0c\n\x04idle\x18\x02 \x01(\r\"c\n\x14ShareAcknowledgement\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07holding\x18\x02 \x01(\r\x12$\n\x07version\x18\x03 \x01(\x0b\x32\x13.slotway.v1.Version\"\xaa\x01\n\x10\x43ontainerTrouble\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12/\n\x04kind\x18\x02 \x01(\x0e\x32!.slotway.v1.ContainerTrouble.Kind\x12\r\n\x05slots\x18\x03 \x01(\r\"@\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_OVERRUN\x10\x01\x12\x10\n\x0cKIND_REFUSED\x10\x02\"\xa0\x03\n\x0e\x41ttachResponse\x12\x1e\n\x04term\x18\x01 \x01(\x0b\x32\x10.slotway.v1.Term\x12\x0c\n\x04turn\x18\x02 \x01(\x03\x12$\n\x07welcome\x18\x03 \x01(\x0b\x32\x13.slotway.v1.Welcome\x12&\n\x06orders\x18\x04 \x03(\x0b\x32\x16.slotway.v1.ShareOrder\x12\x18\n\x10\x65nded_containers\x18\x05 \x03(\t\x12#\n\x05peers\x18\x06 \x03(\x0b\x32\x14.slotway.v1.PeerList\x12%\n\x08refusals\x18\x07 \x03(\x0b\x32\x13.slotway.v1.Refusal\x12\x16\n\x0eleader_address\x18\x08 \x01(\t\x12\x16\n\x0e\x61sk_leader_age\x18\t \x01(\x08\x12\x38\n\x07\x65ndings\x18\n \x03(\x0b\x32\'.slotway.v1.AttachResponse.EndingsEntry\x12\x12\n\nask_demand\x18\x0b \x01(\x08\x1a.\n\x0c\x45ndingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"q\n\x07Welcome\x12\x14\n\x0cprotocol_min\x18\x01 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x02 \x01(\r\x12\x0f\n\x07manager\x18\x03 \x01(\t\x12)\n\x06period\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"m\n\nShareOrder\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\r\x12\x0f\n\x07\x63ounter\x18\x03 \x01(\x03\x12(\n\tcontainer\x18\x04 \x01(\x0b\x32\x15.slotway.v1.Container\"\x90\x01\n\tContainer\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x04 \x01(\r\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nparameters\x18\x06 \x01(\x0c\";\n\x08PeerList\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x1f\n\x05peers\x18\x02 \x03(\x0b\x32\x10.slotway.v1.Peer\"=\n\x04Peer\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07waiting\x18\x03 \x01(\r\"j\n\x07Refusal\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12.\n\x0bretry_delay\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration2U\n\x0eManagerService\x12\x43\n\x06\x41ttach\x12\x19.slotway.v1.AttachRequest\x1a\x1a.slotway.v1.AttachResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,39 +39,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERSION']._serialized_start=113
   _globals['_VERSION']._serialized_end=171
   _globals['_ATTACHREQUEST']._serialized_start=174
-  _globals['_ATTACHREQUEST']._serialized_end=506
-  _globals['_OPEN']._serialized_start=508
-  _globals['_OPEN']._serialized_end=584
-  _globals['_HELLO']._serialized_start=586
-  _globals['_HELLO']._serialized_end=708
-  _globals['_HOLDING']._serialized_start=710
-  _globals['_HOLDING']._serialized_end=772
-  _globals['_ACTIONDEMAND']._serialized_start=774
-  _globals['_ACTIONDEMAND']._serialized_end=858
-  _globals['_IDLESHARE']._serialized_start=860
-  _globals['_IDLESHARE']._serialized_end=907
-  _globals['_SHAREACKNOWLEDGEMENT']._serialized_start=909
-  _globals['_SHAREACKNOWLEDGEMENT']._serialized_end=1008
-  _globals['_CONTAINERTROUBLE']._serialized_start=1011
-  _globals['_CONTAINERTROUBLE']._serialized_end=1181
-  _globals['_CONTAINERTROUBLE_KIND']._serialized_start=1117
-  _globals['_CONTAINERTROUBLE_KIND']._serialized_end=1181
-  _globals['_ATTACHRESPONSE']._serialized_start=1184
-  _globals['_ATTACHRESPONSE']._serialized_end=1580
-  _globals['_ATTACHRESPONSE_ENDINGSENTRY']._serialized_start=1534
-  _globals['_ATTACHRESPONSE_ENDINGSENTRY']._serialized_end=1580
-  _globals['_WELCOME']._serialized_start=1582
-  _globals['_WELCOME']._serialized_end=1695
-  _globals['_SHAREORDER']._serialized_start=1697
-  _globals['_SHAREORDER']._serialized_end=1806
-  _globals['_CONTAINER']._serialized_start=1809
-  _globals['_CONTAINER']._serialized_end=1953
-  _globals['_PEERLIST']._serialized_start=1955
-  _globals['_PEERLIST']._serialized_end=2014
-  _globals['_PEER']._serialized_start=2016
-  _globals['_PEER']._serialized_end=2077
-  _globals['_REFUSAL']._serialized_start=2079
-  _globals['_REFUSAL']._serialized_end=2185
-  _globals['_MANAGERSERVICE']._serialized_start=2187
-  _globals['_MANAGERSERVICE']._serialized_end=2272
+  _globals['_ATTACHREQUEST']._serialized_end=520
+  _globals['_OPEN']._serialized_start=522
+  _globals['_OPEN']._serialized_end=598
+  _globals['_HELLO']._serialized_start=600
+  _globals['_HELLO']._serialized_end=722
+  _globals['_HOLDING']._serialized_start=724
+  _globals['_HOLDING']._serialized_end=786
+  _globals['_ACTIONDEMAND']._serialized_start=788
+  _globals['_ACTIONDEMAND']._serialized_end=872
+  _globals['_IDLESHARE']._serialized_start=874
+  _globals['_IDLESHARE']._serialized_end=921
+  _globals['_SHAREACKNOWLEDGEMENT']._serialized_start=923
+  _globals['_SHAREACKNOWLEDGEMENT']._serialized_end=1022
+  _globals['_CONTAINERTROUBLE']._serialized_start=1025
+  _globals['_CONTAINERTROUBLE']._serialized_end=1195
+  _globals['_CONTAINERTROUBLE_KIND']._serialized_start=1131
+  _globals['_CONTAINERTROUBLE_KIND']._serialized_end=1195
+  _globals['_ATTACHRESPONSE']._serialized_start=1198
+  _globals['_ATTACHRESPONSE']._serialized_end=1614
+  _globals['_ATTACHRESPONSE_ENDINGSENTRY']._serialized_start=1568
+  _globals['_ATTACHRESPONSE_ENDINGSENTRY']._serialized_end=1614
+  _globals['_WELCOME']._serialized_start=1616
+  _globals['_WELCOME']._serialized_end=1729
+  _globals['_SHAREORDER']._serialized_start=1731
+  _globals['_SHAREORDER']._serialized_end=1840
+  _globals['_CONTAINER']._serialized_start=1843
+  _globals['_CONTAINER']._serialized_end=1987
+  _globals['_PEERLIST']._serialized_start=1989
+  _globals['_PEERLIST']._serialized_end=2048
+  _globals['_PEER']._serialized_start=2050
+  _globals['_PEER']._serialized_end=2111
+  _globals['_REFUSAL']._serialized_start=2113
+  _globals['_REFUSAL']._serialized_end=2219
+  _globals['_MANAGERSERVICE']._serialized_start=2221
+  _globals['_MANAGERSERVICE']._serialized_end=2306
 # @@protoc_insertion_point(module_scope)

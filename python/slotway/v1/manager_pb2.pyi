@@ -88,8 +88,13 @@ class AttachRequest(_message.Message):
     OBEYED_FIELD_NUMBER: _builtins.int
     LEAVING_FIELD_NUMBER: _builtins.int
     LEADER_AGE_FIELD_NUMBER: _builtins.int
+    TURN_FIELD_NUMBER: _builtins.int
     leaving: _builtins.bool
     """The Router stops: it gives back what it holds, and is to get no slots any more. Stays so for this incarnation."""
+    turn: _builtins.int
+    """The newest turn of the leader that the Router had heard of when it wrote `demand`: what the leader learnt in that
+    turn or before had happened by then.
+    """
     @_builtins.property
     def open(self) -> Global___Open:
         """The first message of a stream, and only that."""
@@ -131,10 +136,11 @@ class AttachRequest(_message.Message):
         obeyed: Global___Version | None = ...,
         leaving: _builtins.bool = ...,
         leader_age: _duration_pb2.Duration | None = ...,
+        turn: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "leader_age", b"leader_age", "obeyed", b"obeyed", "open", b"open"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgements", b"acknowledgements", "demand", b"demand", "hello", b"hello", "leader_age", b"leader_age", "leaving", b"leaving", "obeyed", b"obeyed", "open", b"open", "troubles", b"troubles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgements", b"acknowledgements", "demand", b"demand", "hello", b"hello", "leader_age", b"leader_age", "leaving", b"leaving", "obeyed", b"obeyed", "open", b"open", "troubles", b"troubles", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -421,12 +427,15 @@ class AttachResponse(_message.Message):
     LEADER_ADDRESS_FIELD_NUMBER: _builtins.int
     ASK_LEADER_AGE_FIELD_NUMBER: _builtins.int
     ENDINGS_FIELD_NUMBER: _builtins.int
+    ASK_DEMAND_FIELD_NUMBER: _builtins.int
     turn: _builtins.int
     """The turn of the leader's loop; also sent alone, as a heartbeat."""
     leader_address: _builtins.str
     """Sent by a standby: the leader's address if known, host:port."""
     ask_leader_age: _builtins.bool
     """Sent by a standby that does not hear the leader: the Router is to answer with `leader_age`."""
+    ask_demand: _builtins.bool
+    """The Router is to report its demand at once: what idles here may be missed elsewhere."""
     @_builtins.property
     def term(self) -> Global___Term:
         """Whoever sends this leads in this term. A Router ignores messages of older terms."""
@@ -468,10 +477,11 @@ class AttachResponse(_message.Message):
         leader_address: _builtins.str = ...,
         ask_leader_age: _builtins.bool = ...,
         endings: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        ask_demand: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["term", b"term", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_leader_age", b"ask_leader_age", "ended_containers", b"ended_containers", "endings", b"endings", "leader_address", b"leader_address", "orders", b"orders", "peers", b"peers", "refusals", b"refusals", "term", b"term", "turn", b"turn", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_demand", b"ask_demand", "ask_leader_age", b"ask_leader_age", "ended_containers", b"ended_containers", "endings", b"endings", "leader_address", b"leader_address", "orders", b"orders", "peers", b"peers", "refusals", b"refusals", "term", b"term", "turn", b"turn", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

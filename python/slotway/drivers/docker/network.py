@@ -3,6 +3,7 @@ containers."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import ipaddress
 from typing import Any
@@ -48,13 +49,19 @@ class Network:
         self._sure: tuple[str, str] | None = None
         """The ledger whose network it was, when it was looked at last, and the engine's id of
         it."""
+        self._looking = asyncio.Lock()
+        """An engine that makes a network refuses another one like it before it shows the first."""
 
     async def ensure(self, ledger: str) -> str:
         """Makes the network if it is not there; DriverError if it is not for this ledger. Returns
         the engine's id of it. It is looked at once, unless there is reason for doubt: an engine
         refuses to start what is for a network that is gone."""
-        if self._sure is not None and self._sure[0] == ledger:
+        async with self._looking:
+            if self._sure is None or self._sure[0] != ledger:
+                self._sure = (ledger, await self._look(ledger))
             return self._sure[1]
+
+    async def _look(self, ledger: str) -> str:
         try:
             found = await self._engine.call("GET", f"/networks/{self.name}")
         except EngineError as error:
@@ -80,8 +87,7 @@ class Network:
                 f" {self._subnet.addresses.subnet}): stop the cluster, and `docker network rm"
                 f" {self.name}`"
             )
-        self._sure = (ledger, str(found["Id"]))
-        return self._sure[1]
+        return str(found["Id"])
 
     def doubt(self) -> None:
         """The next `ensure` looks again."""

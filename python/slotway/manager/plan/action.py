@@ -5,7 +5,8 @@ In this order, each step working with what the one before has left:
 2. free slots go to routers with demand, max-min fair; what is left of the containers that this
    touched, and of new ones, is spread evenly over all routers;
 3. slots that idle at one router move to routers with demand, by lowering them there;
-4. what is still missing is folded into containers to be created, as is the minimum;
+4. what is still missing is folded into containers to be created, as is the minimum, once the
+   routers whose slots may idle without our knowledge have been asked;
 5. where limits forbid those, slots are lowered until the shares are max-min fair, and
    containers that silent routers hold are drained;
 6. routers without slots are told their peers.
@@ -54,7 +55,7 @@ class _Plan:
         self._grant(need)
         short = sum(need.values()) - self._on_the_way(need) - self._move(need)
         short -= self.coming * self.view.capacity
-        if short > 0:
+        if short > 0 and not self._ask():
             self._create(short, need)
         self._fill_up()
         self._name_peers()
@@ -220,7 +221,8 @@ class _Plan:
         return slots
 
     def _share(self, container: str, router: str) -> Share:
-        return self.shares.get((container, router)) or Share(0, 0, 0, self.now)
+        new = Share(0, 0, 0, self.now, raised_at=self.now)
+        return self.shares.get((container, router), new)
 
     def _wake(self, at: float) -> None:
         self.out.wake_at = at if self.out.wake_at is None else min(at, self.out.wake_at)
@@ -248,10 +250,14 @@ class _Plan:
         return sum(spare.values())
 
     def _settled(self, what: dict[tuple[str, str], int]) -> dict[tuple[str, str], int]:
-        """The part of `what` that may be lowered now; asks to be woken for the rest."""
+        """The part of `what` that may be lowered now; asks to be woken for the rest.
+
+        Only slots that came a moment ago stay: that others of the share leave does not hold it up,
+        for demand is told piece by piece.
+        """
         result = {}
         for key, amount in what.items():
-            due_at = self._share(*key).changed_at + self.tempo.settle_s
+            due_at = self._share(*key).raised_at + self.tempo.settle_s
             if amount and due_at <= self.now:
                 result[key] = amount
             elif amount:
@@ -269,6 +275,28 @@ class _Plan:
                 amount -= step
 
     # 4. and 5. What is missing.
+
+    def _ask(self) -> bool:
+        """Asks routers where nobody waits whether their busy slots idle by now.
+
+        What became idle is reported once in a period only, and a container that is created
+        meanwhile would be one too many. Returns whether their answers are to be waited for.
+        """
+        held, idle = self._held_totals(), self._idle_totals()
+        self.out.ask = [
+            router.id
+            for router in self.view.routers
+            if router.behind
+            and self._usable(router)
+            and not router.waiting
+            and held[router.id] > idle[router.id]
+        ]
+        since = self.now if self.view.asked_at is None else self.view.asked_at
+        due_at = since + self.tempo.ask_s
+        if not self.out.ask or due_at <= self.now:
+            return False
+        self._wake(due_at)
+        return True
 
     def _reconsider(self) -> int:
         """Undoes lowerings that do not come: the router had begun to use some of the slots.

@@ -24,8 +24,10 @@ class Tempo:
     """How fast things may move."""
 
     settle_s: float = 0.1
-    """A share that changed is not lowered before this; a lowering is expected to be acknowledged
+    """A share that was raised is not lowered before this; a lowering is expected to be acknowledged
     within it."""
+    ask_s: float = 0.3
+    """A router that is asked what idles there is waited for so long."""
     silent_grace_s: float = 30.0
     """A silent router's containers are left alone for so long, even when they are needed."""
 
@@ -45,6 +47,8 @@ class Share:
     """When `target` changed last."""
     confirmed: bool = True
     """The router has reported that it obeyed the order for `target`."""
+    raised_at: float = 0.0
+    """When `target` grew last."""
 
 
 @dataclass(slots=True)
@@ -81,6 +85,8 @@ class RouterView:
     """Its name had another incarnation a short while ago: it gets slots for its demand only."""
     vanished: bool = False
     """Its process is known to be gone; its shares stay until the containers end."""
+    behind: bool = False
+    """Its newest report may be older than the newest demand of others: more may idle there."""
     silent_since: float | None = None
     """Since when it has not reported; None if it does."""
 
@@ -101,6 +107,8 @@ class ActionView:
     now: float
     minimum: int = 0
     """Containers of the present revision that are to be there even without demand."""
+    asked_at: float | None = None
+    """Since when routers are being asked what idles there; None if they are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,5 +141,7 @@ class Decisions:
     """Containers that are not `unspread` any more."""
     peers: dict[str, list[str]] = field(default_factory=dict)
     """For each known router: the routers that it forwards to."""
+    ask: list[str] = field(default_factory=list)
+    """Routers that are to report at once: nothing is created before, unless it takes too long."""
     wake_at: float | None = None
     """When to plan anew if nothing happens until then."""
