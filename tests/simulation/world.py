@@ -1,0 +1,182 @@
+"""One simulation: a cluster, what happens to it, and what has to hold meanwhile and afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+from random import Random
+
+import grpc
+import grpc.aio
+
+from slotway.v1 import action_pb2
+from slotway.v1.action_pb2_grpc import ActionServiceStub
+from tests.simulation.checks import Checks
+from tests.simulation.engine import Engine
+from tests.simulation.etcd import Quorum
+from tests.simulation.faults import Faults
+from tests.simulation.loop import Node, Stuck, VirtualLoop
+from tests.simulation.network import Network
+from tests.simulation.plane import Request
+from tests.simulation.processes import EtcdMember, Hall, ManagerProcess, RouterProcess
+from tests.simulation.sources import Log, replaced
+
+CAPACITIES = (1, 3, 10)
+
+
+@dataclass
+class Findings:
+    """What became of a seed."""
+
+    seed: int
+    events: int = 0
+    failures: list[str] = field(default_factory=list)
+    count: Counter[str] = field(default_factory=Counter)
+    virtual_s: float = 0.0
+    digest: str = ""
+    """Of all that happened: the same in every run of the seed."""
+
+
+class World:
+    """See the module. `planted` is a bug to be made on purpose; `faults`: whether there are any."""
+
+    def __init__(self, seed: int, *, events: int, show: bool = False, planted: str = "") -> None:
+        self.rng = rng = Random(seed)
+        self.events_wanted = events
+        self.events = 0
+        self.count: Counter[str] = Counter()
+        self.failures: list[str] = []
+        self.loop = VirtualLoop()
+        self.network = Network(self.loop, rng)
+        self.log = Log(self.loop, show)
+        self.engine = Engine(self.loop, rng, self.fail)
+        self.quorum = Quorum(rng, commit_s=0.001)
+        self.requests: dict[int, Request] = {}
+        self.checks = Checks(self)
+        self.hall = Hall(
+            self.loop,
+            self.network,
+            self.engine,
+            self.quorum,
+            self.count,
+            self.fail,
+            self.requests,
+            self.checks.share_changed,
+            timedelta(milliseconds=100),
+            planted,
+        )
+        self.etcd = [EtcdMember(self.hall, number) for number in range(2)]
+        self.managers = [ManagerProcess(self.hall, number) for number in range(2)]
+        self.routers = [RouterProcess(self.hall, number) for number in range(3)]
+        self.actions: dict[str, int] = {}
+        """Their capacities."""
+        self.faults = Faults(self)
+        self.calm = seed % 10 == 0
+        """A run without faults, which has to see no change of the leader."""
+        self.client = Node("client")
+        self._digest = hashlib.sha256()
+        self._numbers = iter(range(1, 1_000_000))
+
+    def fail(self, what: str) -> None:
+        """Something that must not happen has happened."""
+        at = self.loop.time() - 1000
+        if len(self.failures) < 20:
+            self.failures.append(f"at {at:.4f} s, event {self.events}: {what}")
+        self.log.say(f"FAILURE: {what}")
+        self.loop.stop()
+
+    def note(self, what: str) -> None:
+        """An event of the script."""
+        self.events += 1
+        self.log.say(f"event {self.events}: {what}")
+
+    def trace(self, *what: object) -> None:
+        """Goes into the digest."""
+        self._digest.update(repr((round(self.loop.time(), 6), what)).encode())
+
+    def run(self) -> Findings:
+        """All of it."""
+        gc.disable()
+        try:
+            with replaced(self.loop, self.network, self.rng, self.log):
+                try:
+                    self.loop.run(self._live())
+                except Stuck as exc:
+                    self.fail(str(exc))
+                except RuntimeError:
+                    assert self.failures, "only a failure stops the loop"
+        finally:
+            asyncio.set_event_loop(None)
+            gc.enable()
+        self.failures += self.loop.failures + self.log.errors
+        self.count.update(self.network.count)
+        self.count.update({f"log: {what}": times for what, times in self.log.count.items()})
+        self._digest.update(repr(sorted(self.count.items())).encode())
+        return Findings(
+            self.rng_seed,
+            self.events,
+            self.failures,
+            self.count,
+            self.loop.time() - 1000,
+            self._digest.hexdigest()[:16],
+        )
+
+    rng_seed = 0
+
+    async def _live(self) -> None:
+        begin = Node("init")
+        self.loop.spawn(begin, self.quorum.expire(), "etcd-leases")
+        for process in (*self.etcd, *self.managers, *self.routers):
+            process.start()
+        self.checks.begin()
+        await self.loop.spawn(self.client, self._put_actions(), "put-actions")
+        while self.events < self.events_wanted and not self.failures:
+            await asyncio.sleep(self.rng.expovariate(50))
+            self._happen()
+        await self.faults.end()
+        await self.checks.quiet()
+        self.checks.end()
+
+    async def _put_actions(self) -> None:
+        for number in range(self.rng.randint(1, 3)):
+            name = f"guest/a{number}"
+            self.actions[name] = capacity = self.rng.choice(CAPACITIES)
+            await self.put_action(name, capacity)
+
+    async def put_action(self, name: str, capacity: int) -> None:
+        """A client puts an action; it tries until the leader takes it."""
+        action = action_pb2.Action(name=name)
+        action.exec.kind = "python:3"
+        action.limits.concurrency = capacity
+        action.limits.timeout.FromMilliseconds(3000)
+        request = action_pb2.PutActionRequest(action=action, code=b"def main(): pass")
+        while True:
+            for manager in self.managers:
+                if not manager.leads:
+                    continue
+                async with grpc.aio.insecure_channel(f"127.0.0.1:{manager._port}") as channel:
+                    with contextlib.suppress(grpc.aio.AioRpcError):
+                        await ActionServiceStub(channel).PutAction(request, timeout=5)
+                        return
+            await asyncio.sleep(0.05)
+
+    def _happen(self) -> None:
+        if not self.calm and self.rng.random() < 0.04:
+            self.faults.begin_one()
+            return
+        up = [router for router in self.routers if router.up]
+        if up:
+            self.invoke(self.rng.choice(up), self.rng.choice(sorted(self.actions)))
+
+    def invoke(self, router: RouterProcess, action: str, run_s: float = 0.0) -> Request:
+        """A request of a client's."""
+        run_s = run_s or self.rng.choice((0.005, 0.05, 0.3)) * self.rng.uniform(0.2, 2)
+        request = Request(next(self._numbers), action, run_s, self.loop.time())
+        self.note(f"request {request.number} of {action} at {router.name}, {run_s:.3f} s")
+        router.invoke(request)
+        return request
