@@ -186,6 +186,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self.run_until_complete(work)
 
 
-async def sleep_until(when: float) -> None:
-    """For the simulation itself."""
-    await asyncio.sleep(max(0.0, when - asyncio.get_running_loop().time()))
+    def abandon(self) -> None:
+        """Forgets everything that was to be done."""
+        self.set_exception_handler(lambda loop, context: None)
+        self._ready.clear()  # type: ignore[attr-defined]
+        self._scheduled.clear()  # type: ignore[attr-defined]
+        self._readers.clear()
+        self.connect = None
+        self.close()

@@ -47,6 +47,7 @@ class Hall:
     quorum: Quorum
     count: Counter[str]
     fail: Callable[[str], None]
+    note: Callable[[str], None]
     requests: dict[int, Request]
     share_changed: Callable[[SimulatedPlane, str], None]
     period: timedelta
@@ -235,6 +236,7 @@ class RouterProcess:
         if request.outcome and request.outcome not in ("left", "ACTION_TIMEOUT"):
             self._hall.fail(f"request {request.number}: {request.outcome}, then {outcome}")
         request.outcome = request.outcome or outcome
+        self._hall.note(f"request {request.number} ends: {request.outcome}")
         self._hall.count[f"requests: {request.outcome}"] += 1
 
     async def _forward(self, address: str, request: Request) -> str | None:
