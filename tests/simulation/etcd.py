@@ -19,6 +19,8 @@ from slotway.etcd import rpc_pb2 as pb
 from slotway.etcd import rpc_pb2_grpc as services
 from tests.simulation.store import Refused, Revision, Store
 
+COMMIT_S = 0.001
+"""How long the members take to agree."""
 EXPIRE_S = 0.5
 """How often leases are looked at."""
 FRAGMENT_BYTES = 2 * 1024 * 1024
@@ -28,8 +30,8 @@ T = TypeVar("T")
 class Quorum:
     """The store, and whether the members agree at present."""
 
-    def __init__(self, random: Random, commit_s: float, cluster_id: int = 0xC0FFEE) -> None:
-        self.random, self.commit_s = random, commit_s
+    def __init__(self, random: Random, cluster_id: int = 0xC0FFEE) -> None:
+        self.random, self.commit_s = random, COMMIT_S
         self.store = Store(cluster_id)
         self.away = False
         """Nothing is applied, and nothing is read."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from slotway.etcd import rpc_pb2 as pb
 from slotway.records import Keys, encode
 from slotway.v1.ledger_pb2 import LeaderRecord
+from tests.simulation.etcd import COMMIT_S
 from tests.simulation.processes import CLUSTER, EtcdMember, ManagerProcess, RouterProcess
 
 if TYPE_CHECKING:
@@ -197,9 +198,11 @@ class Faults:
 
     async def _slow_etcd(self) -> bool:
         quorum = self._world.quorum
-        before, quorum.commit_s = quorum.commit_s, self._rng.choice((0.05, 0.3, 0.9))
+        if quorum.commit_s != COMMIT_S:
+            return False
+        quorum.commit_s = self._rng.choice((0.05, 0.3, 0.9))
         await self._last()
-        quorum.commit_s = before
+        quorum.commit_s = COMMIT_S
         return True
 
     async def _kill_etcd(self) -> bool:

@@ -193,4 +193,3 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._scheduled.clear()  # type: ignore[attr-defined]
         self._readers.clear()
         self.connect = None
-        self.close()

@@ -57,7 +57,7 @@ class World:
         self.network = Network(self.loop, rng)
         self.log = Log(self.loop, show)
         self.engine = Engine(self.loop, rng, self.fail)
-        self.quorum = Quorum(rng, commit_s=0.001)
+        self.quorum = Quorum(rng)
         self.requests: dict[int, Request] = {}
         self.checks = Checks(self)
         self.hall = Hall(
@@ -115,18 +115,25 @@ class World:
                     self.fail(str(exc))
                 except RuntimeError:
                     assert self.failures, "only a failure stops the loop"
-            return self._findings()
+                findings = self._findings()
+                loop = self.loop
+                self.log.mute()
+                loop.abandon()
+                self.network.__dict__.clear()
+                self.__dict__.clear()
+                gc.collect()
+                loop.close()
+            return findings
         finally:
             asyncio.set_event_loop(None)
-            self.loop.abandon()
-            self.__dict__.clear()
-            gc.collect()
             gc.enable()
             sys.unraisablehook = hook
 
     def _findings(self) -> Findings:
         self.failures += self.loop.failures + self.log.errors
         self.count.update(self.network.count)
+        self.count["proposals applied late"] += self.quorum.late
+        self.count["leases expired"] += self.quorum.expired
         self.count.update({f"log: {what}": times for what, times in self.log.count.items()})
         self._digest.update(repr(sorted(self.count.items())).encode())
         return Findings(
