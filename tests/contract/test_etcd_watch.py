@@ -117,12 +117,11 @@ async def test_a_watch_survives_a_restart_of_etcd(own_etcd: EtcdServer) -> None:
 async def test_a_watch_leaves_a_silent_etcd_and_misses_nothing(own_etcd: EtcdServer) -> None:
     async with Client(Access((own_etcd.endpoint,))) as client:
         start = await put(client, "p/0")
-        assert own_etcd.process is not None
         async with Watch(client._connection, "p/", start, quiet_s=0.2) as watch:
             await collect(watch, 1)
             stream = watch._stream
             waiting = asyncio.create_task(collect(watch, 1))
-            with paused(own_etcd.process.pid):
+            with paused(own_etcd):
                 async with asyncio.timeout(5):
                     while watch._stream is stream:
                         await asyncio.wait({waiting}, timeout=0.01)

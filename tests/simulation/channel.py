@@ -259,7 +259,7 @@ class Call:
             raise asyncio.InvalidStateError(_OVER)
         if self._connection is None:
             await asyncio.wait({self._opening})
-        if self._status is not None:
+        if self.done():
             self._raise()
             raise asyncio.InvalidStateError(_OVER)
         self._send(message)

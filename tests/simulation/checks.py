@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import ChainMap
 from typing import TYPE_CHECKING
 
 from slotway.etcd import rpc_pb2
@@ -13,6 +14,12 @@ from tests.simulation.store import Revision
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+SETTLED_S = 1.3
+"""Longer than the grace of a container with overruns."""
+FILL_S = 2.5
+"""How long the slots may take to come where they are wanted: less than requests' timeout."""
+WAIT_S = 1.0
+"""How long a request may wait while slots of its action idle at another Router."""
 PREFIX = b"/slotway/simulated/containers/"
 
 
@@ -25,6 +32,8 @@ class Checks:
         """Per container on the ledger: shares by incarnation."""
         self.capacity: dict[str, int] = {}
         self.states: dict[str, str] = {}
+        self._before: set[str] = set()
+        self._since = 0.0
 
     def begin(self) -> None:
         """From now on."""
@@ -68,9 +77,28 @@ class Checks:
                     f"{name}, and its share on the ledger is {granted}"
                 )
 
+    async def watch_waiting(self) -> None:
+        """Without faults no request waits for long while slots of its action idle."""
+        world, idle_since = self._world, dict[str, float]()
+        while True:
+            await asyncio.sleep(0.1)
+            now = world.loop.time()
+            for action in world.actions:
+                if any(router.plane.idle(action) for router in world.routers):
+                    idle_since.setdefault(action, now)
+                else:
+                    idle_since.pop(action, None)
+            for router in world.routers:
+                for one in router.plane.open.values():
+                    idle_s = now - idle_since.get(one.action, now)
+                    if one.waits_at and min(idle_s, now - one.waits_since) > WAIT_S:
+                        world.fail(f"request {one.number} waits while slots of {one.action} idle")
+
     def end(self) -> None:
         """What the whole run has to show."""
         world = self._world
+        if world.calm and world.log.count["leader"] != 1:
+            world.fail("without any fault the leader changed")
         for router in world.routers:
             terms = router.plane.terms
             if terms != sorted(terms):
@@ -81,8 +109,30 @@ class Checks:
         world = self._world
         await self._until("every request is answered", self._all_answered, 40)
         await self._until("somebody leads", lambda: any(m.leads for m in world.managers), 40)
-        await asyncio.sleep(6)  # the grace for silent routers, and time for what is missed
+        await self._until("no container comes or goes", self._settled, 25)
+        await self._until("what Routers hold is what the ledger says", self._agreed, 10)
         await self._fill()
+
+    def _agreed(self) -> bool:
+        """Whether every Router holds its recorded shares, and nothing else."""
+        for router in self._world.routers:
+            recorded = {
+                name: shares[router.plane.incarnation]
+                for name, shares in self.granted.items()
+                if router.plane.incarnation in shares
+            }
+            if {name: held for name, held, _ in router.plane.table.holdings()} != recorded:
+                return False
+        return True
+
+    def _settled(self) -> bool:
+        """Whether for some time no container came, went, or was about to."""
+        now = self._world.loop.time()
+        states = {self.states.get(name, "none") for name in self.granted}
+        seen = {*self.granted, str(self._world.log.count["leader"])}
+        if states - {"CONTAINER_STATE_READY"} or seen != self._before:
+            self._before, self._since = seen, now
+        return now - self._since >= SETTLED_S
 
     def _all_answered(self) -> bool:
         return not any(router.plane.open for router in self._world.routers if router.up)
@@ -113,15 +163,18 @@ class Checks:
                     slots += container.capacity - dead
             for number in range(slots):
                 router = world.routers[number % len(world.routers)]
-                barrier.append(world.invoke(router, action, run_s=2.5))
+                barrier.append(world.invoke(router, action, run_s=1000.0))
         world.count["slots filled at the end"] += len(barrier)
+        running = ChainMap(*(one.runs for one in world.engine.containers.values()))
         await self._until(
             "as many requests as there are slots run at once",
-            lambda: all(one.running for one in barrier),
-            2.4,
+            lambda: all(one.number in running for one in barrier),
+            FILL_S,
         )
         if world.engine.created > created:
             world.fail(f"{world.engine.created - created} containers were created to fill others")
+        for one in barrier:
+            world.engine.finish(one.number)
         await self._until("every request is answered at the end", self._all_answered, 10)
 
     def _action_of(self, container: str) -> str:

@@ -77,7 +77,9 @@ class Engine:
 
     # What containers do.
 
-    def deliver(self, address: str, request: int, run_s: float, told: Callable[[str], None]) -> None:
+    def deliver(
+        self, address: str, request: int, run_s: float, told: Callable[[str], None]
+    ) -> None:
         """A request arrives at an address; `told` is called once with how it went."""
         container = self.at.get(address)
         if container is None or container.label.id not in self.containers:
@@ -105,6 +107,12 @@ class Engine:
         run = container.runs.pop(request, None)
         if run is not None:
             run.told("answer")
+
+    def finish(self, request: int) -> None:
+        """The request's code ends now."""
+        for container in list(self.containers.values()):
+            if request in container.runs:
+                self._finish(container, request)
 
     def pause(self, container: Container, *, paused: bool) -> None:
         """Its code stands still, or goes on."""
@@ -197,7 +205,10 @@ class SimulatedDriver:
         await done
 
     async def init(
-        self, container: ContainerId, value: dict[str, object], timeout: timedelta
+        self,
+        container: ContainerId,
+        value: dict[str, object],
+        timeout: timedelta,  # noqa: ASYNC109  (as the interface has it)
     ) -> None:
         """Once, or it fails."""
         await self._reach(10)
@@ -229,8 +240,7 @@ class SimulatedDriver:
         """What runs."""
         await self._reach()
         return [
-            ContainerFound(one.label, True, one.address)
-            for one in self._engine.containers.values()
+            ContainerFound(one.label, True, one.address) for one in self._engine.containers.values()
         ]
 
     def ends(self) -> AsyncIterator[ContainerId]:

@@ -108,7 +108,10 @@ def _answering(method: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T
 
 
 class Member(
-    services.KVServicer, services.LeaseServicer, services.WatchServicer, services.MaintenanceServicer
+    services.KVServicer,
+    services.LeaseServicer,
+    services.WatchServicer,
+    services.MaintenanceServicer,
 ):
     """One member's services."""
 
@@ -172,11 +175,13 @@ class Member(
     ) -> AsyncIterator[pb.LeaseKeepAliveResponse]:
         """See etcd."""
         await self.check_leader(context)
-        now = asyncio.get_running_loop().time
         async for request in requests:
-            lease = request.ID
-            ttl_s = await self._quorum.propose(lambda: self._store.keep_alive(lease, now()))
-            yield pb.LeaseKeepAliveResponse(header=self._store.header, ID=lease, TTL=ttl_s)
+            beat = functools.partial(self._beat, request.ID)
+            ttl_s = await self._quorum.propose(beat)
+            yield pb.LeaseKeepAliveResponse(header=self._store.header, ID=request.ID, TTL=ttl_s)
+
+    def _beat(self, lease: int) -> int:
+        return self._store.keep_alive(lease, asyncio.get_running_loop().time())
 
     @_answering
     async def Status(self, request: pb.StatusRequest, context: Any) -> pb.StatusResponse:  # noqa: N802
@@ -246,7 +251,11 @@ class WatchStream:
         events = [
             one
             for one in revision.events
-            if (one.kv.key == key if not end else key <= one.kv.key and (end == b"\0" or one.kv.key < end))
+            if (
+                one.kv.key == key
+                if not end
+                else key <= one.kv.key and (end == b"\0" or one.kv.key < end)
+            )
         ]
         if not events:
             return

@@ -150,7 +150,12 @@ class Faults:
 
     def _names(self) -> list[str]:
         world = self._world
-        return [one.name for one in (*world.managers, *world.routers, *world.etcd)]
+        managers, routers, etcd = world.managers, world.routers, world.etcd
+        return [
+            *(one.name for one in managers),
+            *(one.name for one in routers),
+            *(one.name for one in etcd),
+        ]
 
     async def _cut_between(self, pairs: list[tuple[str, str]]) -> bool:
         for pair in pairs:

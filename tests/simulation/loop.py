@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
@@ -58,7 +57,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self._now = 1_000.0  # no clock begins at nought
-        self._tasks_made = 0
+        self._tasks_made = self._timers_made = 0
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self.handled = 0
         self.failures: list[str] = []
         """What nobody caught."""
@@ -94,26 +94,34 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         """Nobody sleeps that could be woken."""
 
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As the base class's; timers of one instant go off in the order of their making."""
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._timers_made += 1
+        heapq.heappush(self._timers, (when, self._timers_made, timer))
+        return timer
+
     def _run_once(self) -> None:
         ready = cast("deque[asyncio.Handle]", self._ready)  # type: ignore[attr-defined]
-        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        timers = self._timers
         if not ready:
-            while scheduled and scheduled[0].cancelled():
-                heapq.heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
-            if not scheduled:
+            while timers and timers[0][2]._cancelled:
+                heapq.heappop(timers)
+            if not timers:
                 raise Stuck("nothing is left to be done")
-            self._now = max(self._now, scheduled[0].when())
-            while scheduled and scheduled[0].when() <= self._now:
-                timer = heapq.heappop(scheduled)
-                timer._scheduled = False  # type: ignore[attr-defined]
-                ready.append(timer)
+            self._now = now = max(self._now, timers[0][0])
+            while timers and timers[0][0] <= now:
+                ready.append(heapq.heappop(timers)[2])
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if handle.cancelled():
+            if handle._cancelled:
                 continue
-            node = handle._context.get(NODE)  # type: ignore[attr-defined]
+            context = handle._context  # type: ignore[attr-defined]
+            node = context.get(NODE)
             if node is not None and (node.paused or node.dead):
-                if node.paused and not node.dead:
+                if not node.dead:
                     node.backlog.append(handle)
                 continue
             self.handled += 1
@@ -139,7 +147,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # Descriptors: a number, and whether it is readable.
 
-    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
+    def add_reader(  # type: ignore[override]
+        self, fd: Any, callback: Callable[..., Any], *args: Any
+    ) -> None:
         """For the data plane's `fileno`."""
         self._readers[fd] = (callback, copy_context())
         if fd in self._raised:
@@ -168,7 +178,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # Connections that are only to be opened: `asyncio.open_connection` of a probe.
 
-    async def create_connection(  # type: ignore[override]
+    async def create_connection(
         self, protocol_factory: Callable[[], Any], host: Any = None, port: Any = None, **_: Any
     ) -> tuple[asyncio.Transport, Any]:
         """See `Network.connect`."""
@@ -181,15 +191,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Runs the simulation's own coroutine to its end."""
         asyncio.set_event_loop(self)
-        hooks = events._get_running_loop
-        assert hooks() is None
         return self.run_until_complete(work)
-
 
     def abandon(self) -> None:
         """Forgets everything that was to be done."""
         self.set_exception_handler(lambda loop, context: None)
         self._ready.clear()  # type: ignore[attr-defined]
-        self._scheduled.clear()  # type: ignore[attr-defined]
+        self._timers.clear()
         self._readers.clear()
         self.connect = None
+        asyncio.set_event_loop(None)
+        self.close()

@@ -321,15 +321,14 @@ class SimulatedPlane:
         )
         request.running = True
         ended = asyncio.ensure_future(spec.ended.wait())
+        pending: set[asyncio.Future[Any]] = {done, ended}
         try:
-            await asyncio.wait(
-                {done, ended}, timeout=spec.timeout_s, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait(pending, timeout=spec.timeout_s, return_when=asyncio.FIRST_COMPLETED)
             overran = not done.done() and not ended.done()
             if overran:  # the client is told; the slot stays taken
                 request.outcome = request.outcome or "ACTION_TIMEOUT"
                 self._trouble(name, "overrun")
-                await asyncio.wait({done, ended}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         finally:
             ended.cancel()
             request.running = False

@@ -24,6 +24,7 @@ from slotway.manager.server import Manager
 from slotway.router.attachment import Identity
 from slotway.router.server import _members
 from slotway.router.session import Session
+from tests.simulation.channel import Channel
 from tests.simulation.engine import Engine, SimulatedDriver
 from tests.simulation.etcd import Member, Quorum
 from tests.simulation.loop import Node, VirtualLoop
@@ -69,6 +70,11 @@ class Code:
 def etcd_config() -> EtcdConfig:
     """Both members."""
     return EtcdConfig(endpoints=tuple(f"127.0.0.1:{port}" for port in ETCD_PORTS))
+
+
+def incarnation_of(name: str) -> str:
+    """Of a Router that starts: a new one every time."""
+    return f"{name}-{secrets.token_hex(4)}"
 
 
 class EtcdMember:
@@ -178,13 +184,13 @@ class RouterProcess:
         self.up = False
         self.plane: SimulatedPlane
         self.session: Session
-        self._channels: dict[str, Any] = {}
+        self._channels: dict[str, Channel] = {}
 
     def start(self) -> None:
         """A new process, of a new incarnation."""
         hall = self._hall
         self.node, self.up = Node(self.name), True
-        incarnation = secrets.token_hex(8)
+        incarnation = incarnation_of(self.name)
         self.plane = SimulatedPlane(
             hall.loop,
             hall.engine,
@@ -242,7 +248,7 @@ class RouterProcess:
     async def _forward(self, address: str, request: Request) -> str | None:
         channel = self._channels.get(address)
         if channel is None:
-            channel = self._channels[address] = grpc.aio.insecure_channel(address)
+            channel = self._channels[address] = Channel(self._hall.network, address)
         try:
             await channel.connection()
         except ConnectionError:

@@ -29,7 +29,7 @@ class Server:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.methods: dict[str, "grpc.RpcMethodHandler[Any, Any]"] = {}
+        self.methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self.ends: set[ServerEnd] = set()
         self._port = 0
 
@@ -132,7 +132,8 @@ class ServerCall:
 
     async def run(self, handler: grpc.RpcMethodHandler[Any, Any]) -> None:
         """Has the servicer serve it."""
-        self._parse = handler.request_deserializer
+        self._parse, serialize = handler.request_deserializer, handler.response_serializer
+        assert serialize is not None
         work: Any = handler.unary_unary or handler.stream_stream or handler.unary_stream
         request: Any = self if handler.request_streaming else await self._next()
         code, details, trailers = grpc.StatusCode.OK, "", ()
@@ -141,11 +142,11 @@ class ServerCall:
                 answers = work(request, self)
                 try:
                     async for answer in answers:
-                        self._send(handler.response_serializer(answer))
+                        self._send(serialize(answer))
                 finally:
                     await answers.aclose()
             else:
-                self._send(handler.response_serializer(await work(request, self)))
+                self._send(serialize(await work(request, self)))
         except Aborted as exc:
             code, details, trailers = exc.args
         except Exception as exc:

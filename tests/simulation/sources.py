@@ -8,7 +8,9 @@ sources are replaced where they are, and not where they are used.
 from __future__ import annotations
 
 import contextlib
+import gc
 import random
+import sys
 from collections import Counter
 from collections.abc import Iterator, MutableMapping
 from typing import Any
@@ -87,3 +89,17 @@ def replaced(loop: VirtualLoop, network: Network, rng: random.Random, log: Log) 
             yield
         finally:
             structlog.configure(**before)
+
+
+@contextlib.contextmanager
+def buried() -> Iterator[None]:
+    """What the body leaves is dropped at its end, and complains to nobody: coroutines of processes
+    that are gone. Only what is collected here is collected meanwhile, so that all runs are alike."""
+    gc.disable()
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        yield
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+        gc.enable()

@@ -27,9 +27,7 @@ class Refused(Exception):  # noqa: N818
 
 def compacted() -> Refused:
     """A revision that is gone."""
-    return Refused(
-        grpc.StatusCode.OUT_OF_RANGE, "mvcc: required revision has been compacted"
-    )
+    return Refused(grpc.StatusCode.OUT_OF_RANGE, "mvcc: required revision has been compacted")
 
 
 def no_lease() -> Refused:

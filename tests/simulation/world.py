@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import hashlib
-import sys
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
@@ -24,8 +23,9 @@ from tests.simulation.faults import Faults
 from tests.simulation.loop import Node, Stuck, VirtualLoop
 from tests.simulation.network import Network
 from tests.simulation.plane import Request
+from tests.simulation.planted import PLANTED, plant
 from tests.simulation.processes import EtcdMember, Hall, ManagerProcess, RouterProcess
-from tests.simulation.sources import Log, replaced
+from tests.simulation.sources import Log, buried, replaced
 
 CAPACITIES = (1, 3, 10)
 
@@ -47,7 +47,7 @@ class World:
     """See the module. `planted` is a bug to be made on purpose; `faults`: whether there are any."""
 
     def __init__(self, seed: int, *, events: int, show: bool = False, planted: str = "") -> None:
-        self.seed = seed
+        self.seed, self.planted = seed, planted
         self.rng = rng = Random(seed)
         self.events_wanted = events
         self.events = 0
@@ -71,7 +71,7 @@ class World:
             self.requests,
             self.checks.share_changed,
             timedelta(milliseconds=100),
-            planted,
+            "" if planted in PLANTED else planted,
         )
         self.etcd = [EtcdMember(self.hall, number) for number in range(2)]
         self.managers = [ManagerProcess(self.hall, number) for number in range(2)]
@@ -103,31 +103,27 @@ class World:
         self._digest.update(repr((round(self.loop.time(), 6), what)).encode())
 
     def run(self) -> Findings:
-        """All of it."""
-        gc.disable()
-        # Coroutines of killed processes complain when they are dropped: to nobody.
-        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-        try:
-            with replaced(self.loop, self.network, self.rng, self.log):
-                try:
-                    self.loop.run(self._live())
-                except Stuck as exc:
-                    self.fail(str(exc))
-                except RuntimeError:
-                    assert self.failures, "only a failure stops the loop"
-                findings = self._findings()
-                loop = self.loop
+        """All of it; the world is of no use afterwards."""
+        with buried():
+            findings = self._run()
+            self.network.__dict__.clear()
+            self.__dict__.clear()
+        return findings
+
+    def _run(self) -> Findings:
+        with ExitStack() as stack:
+            stack.enter_context(replaced(self.loop, self.network, self.rng, self.log))
+            plant(self.planted, stack)
+            try:
+                self.loop.run(self._live())
+            except Stuck as exc:
+                self.fail(str(exc))
+            except RuntimeError:
+                assert self.failures, "only a failure stops the loop"
+            finally:
                 self.log.mute()
-                loop.abandon()
-                self.network.__dict__.clear()
-                self.__dict__.clear()
-                gc.collect()
-                loop.close()
-            return findings
-        finally:
-            asyncio.set_event_loop(None)
-            gc.enable()
-            sys.unraisablehook = hook
+                self.loop.abandon()
+        return self._findings()
 
     def _findings(self) -> Findings:
         self.failures += self.loop.failures + self.log.errors
@@ -148,13 +144,19 @@ class World:
     async def _live(self) -> None:
         begin = Node("init")
         self.loop.spawn(begin, self.quorum.expire(), "etcd-leases")
-        for process in (*self.etcd, *self.managers, *self.routers):
+        parts: list[EtcdMember | ManagerProcess | RouterProcess]
+        parts = [*self.etcd, *self.managers, *self.routers]
+        for process in parts:
             process.start()
         self.checks.begin()
         await self.loop.spawn(self.client, self._put_actions(), "put-actions")
-        while self.events < self.events_wanted and not self.failures:
-            await asyncio.sleep(self.rng.expovariate(50))
+        watching = asyncio.ensure_future(self.checks.watch_waiting()) if self.calm else None
+        per_s = self.rng.choice((25, 50, 80))
+        while self.events < self.events_wanted:
+            await asyncio.sleep(self.rng.expovariate(per_s))
             self._happen()
+        if watching is not None:
+            watching.cancel()
         await self.faults.end()
         await self.checks.quiet()
         self.checks.end()
