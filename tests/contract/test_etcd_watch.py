@@ -129,6 +129,21 @@ async def test_a_watch_leaves_a_silent_etcd_and_misses_nothing(own_etcd: EtcdSer
             assert await waiting == [("p/1", b"", False)]
 
 
+async def test_a_stream_whose_end_was_not_read_yet_is_left(etcd: Client, cluster: str) -> None:
+    """gRPC knows of it: a process that stood still finds both the silence and the end."""
+    start = await put(etcd, f"{cluster}/0")
+    async with Watch(etcd._connection, f"{cluster}/", start, quiet_s=0.1) as watch:
+        await collect(watch, 1)
+        assert watch._stream is not None
+        watch._stream.cancel()
+        watch._reading = unread = asyncio.get_running_loop().create_future()
+        await put(etcd, f"{cluster}/1")
+        try:
+            assert await collect(watch, 1) == [(f"{cluster}/1", b"", False)]
+        finally:
+            unread.cancel()
+
+
 async def test_a_quiet_watch_is_not_taken_for_a_dead_one(etcd: Client, cluster: str) -> None:
     start = await put(etcd, f"{cluster}/0")
     async with Watch(etcd._connection, f"{cluster}/", start, quiet_s=0.05) as watch:

@@ -14,6 +14,8 @@ from tests.simulation.store import Revision
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+WARM_S = 40.0
+"""Longer than the longest back-off."""
 SETTLED_S = 1.3
 """Longer than the grace of a container with overruns."""
 FILL_S = 2.5
@@ -109,9 +111,23 @@ class Checks:
         world = self._world
         await self._until("every request is answered", self._all_answered, 40)
         await self._until("somebody leads", lambda: any(m.leads for m in world.managers), 40)
+        await self._warm_up()
         await self._until("no container comes or goes", self._settled, 25)
         await self._until("what Routers hold is what the ledger says", self._agreed, 10)
         await self._fill()
+
+    async def _warm_up(self) -> None:
+        """Cold requests are served again: every action at every Router."""
+        world = self._world
+        missing = [(router, action) for router in world.routers for action in sorted(world.actions)]
+        until = world.loop.time() + WARM_S
+        while missing and world.loop.time() < until:
+            asked = [(one, world.invoke(*one)) for one in missing]
+            await self._until("every cold request is answered", self._all_answered, 25)
+            missing = [one for one, request in asked if request.outcome != "answer"]
+            await asyncio.sleep(0.2)
+        if missing:
+            world.fail(f"not within {WARM_S} s: cold requests are served; {missing[0]} is not")
 
     def _agreed(self) -> bool:
         """Whether every Router holds its recorded shares, and nothing else."""

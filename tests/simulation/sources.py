@@ -94,7 +94,7 @@ def replaced(loop: VirtualLoop, network: Network, rng: random.Random, log: Log) 
 @contextlib.contextmanager
 def buried() -> Iterator[None]:
     """What the body leaves is dropped at its end, and complains to nobody: coroutines of processes
-    that are gone. Only what is collected here is collected meanwhile, so that all runs are alike."""
+    that are gone. Nothing is collected before, so that all runs are alike."""
     gc.disable()
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:

@@ -84,7 +84,7 @@ class Fixtures:
     """The suite's fixtures, over the simulation."""
 
     def __init__(self, loop: VirtualLoop, network: Network, rng: Random, folder: Path) -> None:
-        self._new = lambda: SimulatedServer(loop, network, rng, folder / f"{next(_numbers)}")
+        self._loop, self._network, self._rng, self._folder = loop, network, rng, folder
         self._cluster = f"test-{next(_numbers)}"
         self._server: SimulatedServer | None = None
 
@@ -96,7 +96,8 @@ class Fixtures:
 
     async def own_etcd(self, stack: AsyncExitStack) -> SimulatedServer:
         """One of the test's own."""
-        server = self._new()
+        folder = self._folder / f"{next(_numbers)}"
+        server = SimulatedServer(self._loop, self._network, self._rng, folder)
         await server.start()
         return server
 
