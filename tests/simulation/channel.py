@@ -77,6 +77,11 @@ class Channel:
         while self._state is last:
             await self._changed.wait()
 
+    @property
+    def connected(self) -> Connection | None:
+        """The connection, if there is one."""
+        return self._connection
+
     async def connection(self) -> Connection:
         """The connection; raises ConnectionError with what is wrong."""
         while self._connection is None:
@@ -186,10 +191,15 @@ class Call:
         self._cancelled = False
         self._connection: Connection | None = None
         self._number = channel.start(self)
-        self._opening = asyncio.create_task(self._open(), name="call-open")
+        self._opening: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         if timeout_s:
             self._timer = asyncio.get_running_loop().call_later(timeout_s, self._expire)
+        connection = channel.connected
+        if connection is not None:
+            self._open_on(connection)
+        else:
+            self._opening = asyncio.create_task(self._open(), name="call-open")
 
     async def _open(self) -> None:
         try:
@@ -198,9 +208,12 @@ class Call:
             self.end((grpc.StatusCode.UNAVAILABLE, str(exc), ()))
             return
         if self._status is None:
-            self._connection = connection
-            end, number, path, metadata = self._server, self._number, self._path, self._metadata
-            connection.up.send(lambda: end.opened(number, path, metadata))
+            self._open_on(connection)
+
+    def _open_on(self, connection: Connection) -> None:
+        self._connection = connection
+        end, number, path, metadata = self._server, self._number, self._path, self._metadata
+        connection.up.send(lambda: end.opened(number, path, metadata))
 
     @property
     def _server(self) -> Any:
@@ -222,7 +235,8 @@ class Call:
             self._status = status
             self._filled.set()
             self._channel.over(self._number)
-            self._opening.cancel()
+            if self._opening is not None:
+                self._opening.cancel()
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -257,7 +271,7 @@ class Call:
         """As gRPC's: raises InvalidStateError after the end."""
         if self._status is not None:
             raise asyncio.InvalidStateError(_OVER)
-        if self._connection is None:
+        if self._opening is not None and self._connection is None:
             await asyncio.wait({self._opening})
         if self.done():
             self._raise()
@@ -292,7 +306,7 @@ class Call:
     async def ask(self, request: Any) -> Any:
         """The whole of a unary call."""
         try:
-            if self._connection is None:
+            if self._opening is not None and self._connection is None:
                 await asyncio.wait({self._opening})
             if self._status is None:
                 self._send(request)

@@ -307,7 +307,7 @@ class Faults:
             return False
         request = self._rng.choice(waiting)
         request.outcome = "left"
-        request.left.set()
+        request.leave()
         return True
 
     async def _burst(self) -> bool:

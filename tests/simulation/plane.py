@@ -24,6 +24,10 @@ MAX_WAIT_S = 20.0
 _descriptors = itertools.count(100)
 
 
+def _future() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
+
+
 @dataclass(eq=False)
 class Request:
     """One request of a client's. `outcome` is set once."""
@@ -33,13 +37,16 @@ class Request:
     run_s: float
     arrived_at: float
     outcome: str = ""
-    left: asyncio.Event = field(default_factory=asyncio.Event)
-    """Its client has gone."""
+    left: asyncio.Future[None] = field(default_factory=_future)
+    """Done when its client has gone."""
     waits_at: str = ""
     """The incarnation of the Router in whose queue it is."""
     waits_since: float = 0.0
-    running: bool = False
-    barrier: bool = False
+
+    def leave(self) -> None:
+        """Its client goes."""
+        if not self.left.done():
+            self.left.set_result(None)
 
 
 @dataclass
@@ -60,7 +67,7 @@ class Spec:
     address: str
     capacity: int
     timeout_s: float
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Future[None] = field(default_factory=_future)
     refusals: int = 0
     refused_until: float = 0.0
 
@@ -169,7 +176,7 @@ class SimulatedPlane:
             return False
         if self.table.ended(container):
             spec = self.specs.pop(container)
-            spec.ended.set()
+            spec.ended.set_result(None)
             self._send_back(spec.action)
         return True
 
@@ -280,13 +287,11 @@ class SimulatedPlane:
             self._forwarded[request.action].add(waiter)
         request.waits_at, request.waits_since = self.incarnation, self._loop.time()
         self._signal()
-        leaving = asyncio.ensure_future(request.left.wait())
         try:
             await asyncio.wait(
-                {future, leaving}, timeout=MAX_WAIT_S, return_when=asyncio.FIRST_COMPLETED
+                {future, request.left}, timeout=MAX_WAIT_S, return_when=asyncio.FIRST_COMPLETED
             )
         finally:
-            leaving.cancel()
             request.waits_at = ""
             self._forwarded[request.action].discard(waiter)
             if not future.done() and self.table.cancel(waiter):
@@ -295,7 +300,7 @@ class SimulatedPlane:
             given: tuple[Slot, Spec] | str = future.result()
             return given
         self._signal()
-        return "left" if request.left.is_set() else "MAX_WAIT"
+        return "left" if request.left.done() else "MAX_WAIT"
 
     async def _run(self, request: Request, slot: Slot, spec: Spec) -> str | None:
         name = slot.container
@@ -319,19 +324,13 @@ class SimulatedPlane:
             told,
             context=self._engine.node.context,
         )
-        request.running = True
-        ended = asyncio.ensure_future(spec.ended.wait())
-        pending: set[asyncio.Future[Any]] = {done, ended}
-        try:
-            await asyncio.wait(pending, timeout=spec.timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            overran = not done.done() and not ended.done()
-            if overran:  # the client is told; the slot stays taken
-                request.outcome = request.outcome or "ACTION_TIMEOUT"
-                self._trouble(name, "overrun")
-                await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ended.cancel()
-            request.running = False
+        pending: set[asyncio.Future[Any]] = {done, spec.ended}
+        await asyncio.wait(pending, timeout=spec.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        overran = not done.done() and not spec.ended.done()
+        if overran:  # the client is told; the slot stays taken
+            request.outcome = request.outcome or "ACTION_TIMEOUT"
+            self._trouble(name, "overrun")
+            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         if not done.done():
             return "CONTAINER_LOST"  # its slot is void already
         match done.result():

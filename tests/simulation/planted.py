@@ -72,10 +72,8 @@ def _free_on_hangup(stack: ExitStack) -> None:
 
     async def run(self: Any, request: Any, slot: Any, spec: Any) -> Any:
         running = asyncio.ensure_future(real(self, request, slot, spec))
-        leaving = asyncio.ensure_future(request.left.wait())
-        await asyncio.wait({running, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({running, request.left}, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
-            leaving.cancel()
             return running.result()
         self._deliver_one(self.table.release(slot))
         self._signal()

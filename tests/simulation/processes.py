@@ -226,7 +226,7 @@ class RouterProcess:
         self._hall.network.kill(self.node)
         for request in self.plane.open.values():
             request.outcome = request.outcome or "router died"
-            request.left.set()
+            request.leave()
 
     # Requests.
 
@@ -256,16 +256,14 @@ class RouterProcess:
         self._hall.count["requests forwarded"] += 1
         method = channel.unary_unary(FORWARD, bytes, bytes)
         asking = asyncio.ensure_future(method(str(request.number).encode()))
-        leaving = asyncio.ensure_future(request.left.wait())
         try:
-            await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({asking, request.left}, return_when=asyncio.FIRST_COMPLETED)
             if not asking.done():
                 return "left"
             answer: bytes = asking.result()
         except grpc.aio.AioRpcError:
             return "CONTAINER_LOST"
         finally:
-            leaving.cancel()
             asking.cancel()
         return None if answer == b"NOT_HERE" else answer.decode()
 
