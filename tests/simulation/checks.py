@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import ChainMap
 from typing import TYPE_CHECKING
 
 from slotway.etcd import rpc_pb2
@@ -181,10 +180,9 @@ class Checks:
                 router = world.routers[number % len(world.routers)]
                 barrier.append(world.invoke(router, action, run_s=1000.0))
         world.count["slots filled at the end"] += len(barrier)
-        running = ChainMap(*(one.runs for one in world.engine.containers.values()))
         await self._until(
             "as many requests as there are slots run at once",
-            lambda: all(one.number in running for one in barrier),
+            lambda: self._run(barrier),
             FILL_S,
         )
         if world.engine.created > created:
@@ -192,6 +190,11 @@ class Checks:
         for one in barrier:
             world.engine.finish(one.number)
         await self._until("every request is answered at the end", self._all_answered, 10)
+
+    def _run(self, requests: list[Request]) -> bool:
+        """Whether all of them run at present, as the containers see it."""
+        runs = {number for one in self._world.engine.containers.values() for number in one.runs}
+        return all(request.number in runs for request in requests)
 
     def _action_of(self, container: str) -> str:
         item = self._world.quorum.store.at(PREFIX + container.encode())

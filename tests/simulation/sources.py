@@ -91,15 +91,22 @@ def replaced(loop: VirtualLoop, network: Network, rng: random.Random, log: Log) 
             structlog.configure(**before)
 
 
+def _drop(logger: Any, method: str, line: MutableMapping[str, Any]) -> Any:
+    raise structlog.DropEvent
+
+
 @contextlib.contextmanager
 def buried() -> Iterator[None]:
     """What the body leaves is dropped at its end, and complains to nobody: coroutines of processes
     that are gone. Nothing is collected before, so that all runs are alike."""
     gc.disable()
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    log = structlog.get_config()
     try:
         yield
+        structlog.configure(processors=[_drop])
         gc.collect()
     finally:
+        structlog.configure(**log)
         sys.unraisablehook = hook
         gc.enable()

@@ -293,11 +293,16 @@ class Loop:
             container = self.books.containers.get(said.container_id)
             if container is None or container.ended:
                 session.draft.ended_containers.append(said.container_id)
-            elif self._ledger.acknowledge(
-                router.id, session.stream, said.container_id, said.holding, version
+                continue
+            before = self._ledger.target(container.id, router.id)
+            if self._ledger.acknowledge(
+                router.id, session.stream, container.id, said.holding, version
             ):
-                router.facts.acknowledged(said.container_id, said.holding)
+                router.facts.acknowledged(container.id, said.holding)
                 self.books.touched(container)
+            elif self._ledger.target(container.id, router.id) != before:
+                # What was given back is ordered anew. To the plan it is a lowering like its own.
+                container.changed_at[router.id] = now
         for name in router.facts.report(message, self.term):
             self.books.dirty.add(name)
         for trouble in message.troubles:
@@ -324,6 +329,9 @@ class Loop:
             ) from exc
         if self._ledger.known(router.id) and term == self.term:
             router.facts.hold((container, held) for container, held, _ in holdings)
+            for name, held, running in holdings:
+                if running > held and name in self.books.containers:  # held is ordered anew
+                    self.books.containers[name].changed_at[router.id] = self._now()
             session.draft.ended_containers.extend(gone)
             self.books.changed(router)
 
