@@ -27,6 +27,7 @@ from tests.simulation.network import Network
 from tests.simulation.plane import Request
 from tests.simulation.planted import PLANTED, plant
 from tests.simulation.processes import EtcdMember, Hall, ManagerProcess, RouterProcess
+from tests.simulation.quiet import Quiet
 from tests.simulation.sources import Log, buried, replaced
 
 CAPACITIES = (1, 3, 10)
@@ -166,7 +167,7 @@ class World:
         if watching is not None:
             watching.cancel()
         await self.faults.end()
-        await self.checks.quiet()
+        await Quiet(self).come()
         self.checks.end()
 
     async def _put_actions(self) -> None:
