@@ -51,6 +51,18 @@ def test_only_raises_have_to_be_confirmed_in_time() -> None:
     assert facts.unconfirmed_since() == 3.0
 
 
+def test_slots_that_are_given_back_before_an_order_arrives_come_with_it() -> None:
+    """An order of "5, as before" has crossed the gift: it gives back what the gift had taken."""
+    facts = Facts(0.0)
+    facts.hold([("c", 5)])
+    facts.sent("c", 75, 5, 0.0)
+    facts.report(report(61, c=0), TERM)
+    facts.acknowledged("c", 3, 61)
+    assert facts.idle("a/b", "c", 5) == 2
+    facts.acknowledged("c", 4, 75)  # after that order: the next report tells
+    assert facts.idle("a/b", "c", 5) == 2
+
+
 def test_a_hello_begins_anew() -> None:
     """Another term counts its orders from one again."""
     facts = Facts(0.0)

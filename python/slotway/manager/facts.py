@@ -40,9 +40,11 @@ class Facts:
         if target > before:
             self._raises.append((counter, now))
 
-    def acknowledged(self, container: str, holding: int) -> None:
-        """The router holds no more than this, for good."""
-        if not self._sent.get(container):
+    def acknowledged(self, container: str, holding: int, counter: int) -> None:
+        """The router holds no more than this, whether or not the ledger could count it; it said so
+        of the order with this counter (0: of another term). Orders after that one change it."""
+        orders = self._sent.get(container)
+        if not orders or counter < orders[0][0]:
             self._seen[container] = holding
 
     def forget(self, container: str) -> None:

@@ -35,7 +35,7 @@ from slotway.manager.inbox import (
     Started,
     Write,
 )
-from slotway.manager.ledger import LedgerSeen, term_of
+from slotway.manager.ledger import ForgottenError, LedgerSeen, term_of
 from slotway.manager.messages import Messages
 from slotway.manager.plan import Phase
 from slotway.manager.replica import Replica
@@ -48,7 +48,6 @@ from slotway.v1 import ledger_pb2, manager_pb2
 
 log = structlog.get_logger(__name__)
 
-ENDED_STARTING = "the container ended while it started"
 _DESTROYING = ledger_pb2.CONTAINER_STATE_DESTROYING
 COPY_S = 0.5
 """How long a takeover waits for its copy of the ledger, before it reads all of it from etcd."""
@@ -56,12 +55,6 @@ RECOVER_LOOK_S = 0.1
 RECOVER_SAY_S = 10.0
 STOCK_S = 30.0
 """Between two comparisons of the ledger with what the engine has."""
-
-
-class ForgottenError(SlotwayError):
-    """etcd has forgotten grants: it was wiped or restored. Nothing may be served from it."""
-
-    reason = "EPOCH_MISMATCH"
 
 
 class Loop:
@@ -294,15 +287,13 @@ class Loop:
             if container is None or container.ended:
                 session.draft.ended_containers.append(said.container_id)
                 continue
-            before = self._ledger.target(container.id, router.id)
-            if self._ledger.acknowledge(
-                router.id, session.stream, container.id, said.holding, version
-            ):
-                router.facts.acknowledged(container.id, said.holding)
+            stream, before = session.stream, self._ledger.target(container.id, router.id)
+            if self._ledger.acknowledge(router.id, stream, container.id, said.holding, version):
                 self.books.touched(container)
             elif self._ledger.target(container.id, router.id) != before:
-                # What was given back is ordered anew. To the plan it is a lowering like its own.
-                container.changed_at[router.id] = now
+                self.books.ordered(router, [container.id])
+            counter = said.version.counter if version[:2] == self.term else 0
+            router.facts.acknowledged(container.id, said.holding, counter)
         for name in router.facts.report(message, self.term):
             self.books.dirty.add(name)
         for trouble in message.troubles:
@@ -329,9 +320,7 @@ class Loop:
             ) from exc
         if self._ledger.known(router.id) and term == self.term:
             router.facts.hold((container, held) for container, held, _ in holdings)
-            for name, held, running in holdings:
-                if running > held and name in self.books.containers:  # held is ordered anew
-                    self.books.containers[name].changed_at[router.id] = self._now()
+            self.books.ordered(router, [name for name, held, running in holdings if running > held])
             session.draft.ended_containers.extend(gone)
             self.books.changed(router)
 
@@ -383,7 +372,11 @@ class Loop:
             action = self.books.actions.get(container.record.action)
             if action is not None and action.record.revision == container.record.revision:
                 loading = container.state == ledger_pb2.CONTAINER_STATE_INITIALISING
-                what = EndedLoadingError() if loading else DriverError(ENDED_STARTING)
+                what = (
+                    EndedLoadingError()
+                    if loading
+                    else DriverError("the container ended while it started")
+                )
                 self._failed(action, what)
         log.info("container", id=name, action=container.record.action, state="ended")
         self._messages.ended(name, self.books.end(container))
