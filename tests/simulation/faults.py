@@ -35,6 +35,7 @@ class Faults:
             "handover": (4, self._hand_over),
             "router killed": (3, self._kill_router),
             "router paused": (3, self._pause_router),
+            "router stopped": (2, self._stop_router),
             "two parts cut off": (6, self._cut),
             "leader cut off from etcd": (2, self._cut_leader),
             "connections reset": (5, self._reset),
@@ -52,6 +53,7 @@ class Faults:
             "creations fail": (1, self._creations_fail),
             "inits fail": (1, self._inits_fail),
             "action updated": (1, self._update),
+            "action deleted": (1, self._delete),
             "client hung up": (6, self._hang_up),
             "burst": (3, self._burst),
         }
@@ -99,7 +101,7 @@ class Faults:
         return self._rng.choice(standbys) if standbys else None
 
     def _router(self) -> RouterProcess | None:
-        up = [one for one in self._world.routers if one.up and not one.node.paused]
+        up = [one for one in self._world.routers if one.accepting and not one.node.paused]
         return self._rng.choice(up) if up else None
 
     async def _kill(self, process: ManagerProcess | RouterProcess | None) -> bool:
@@ -144,6 +146,15 @@ class Faults:
         await leader.stop()
         await self._last(most_s=2)
         leader.start()
+        return True
+
+    async def _stop_router(self) -> bool:
+        router = self._router()
+        if router is None:
+            return False
+        await router.stop()
+        await self._last(most_s=1)
+        router.start()
         return True
 
     # The network.
@@ -292,6 +303,15 @@ class Faults:
         capacity = self._rng.choice((1, 2, 5))
         world.actions[name] = capacity
         await world.loop.spawn(world.client, world.put_action(name, capacity), "put-action")
+        return True
+
+    async def _delete(self) -> bool:
+        world = self._world
+        name = self._rng.choice(sorted(world.actions))
+        await world.loop.spawn(world.client, world.delete_action(name), "delete-action")
+        await self._last(most_s=2)
+        put = world.put_action(name, world.actions[name])
+        await world.loop.spawn(world.client, put, "put-action")
         return True
 
     async def _hang_up(self) -> bool:

@@ -35,6 +35,8 @@ from tests.simulation.server import Server
 CLUSTER = "simulated"
 ETCD_PORTS = (2379, 2380)
 RESTART_S = 0.5
+DRAIN_S = 3.0
+LEAVE_S = 5.0
 FORWARD = "/simulated.Router/Forward"
 
 
@@ -168,6 +170,11 @@ class ManagerProcess:
         self._hall.network.kill(self.node)
 
     @property
+    def address(self) -> str:
+        """host:port."""
+        return f"127.0.0.1:{self._port}"
+
+    @property
     def leads(self) -> bool:
         """Whether it serves as the leader, as far as it knows."""
         loop = self.manager._loop if self.manager is not None and self.up else None
@@ -182,6 +189,7 @@ class RouterProcess:
         self._port = 8100 + number
         self.node = Node(self.name)
         self.up = False
+        self.accepting = False
         self.plane: SimulatedPlane
         self.session: Session
         self._channels: dict[str, Channel] = {}
@@ -189,7 +197,7 @@ class RouterProcess:
     def start(self) -> None:
         """A new process, of a new incarnation."""
         hall = self._hall
-        self.node, self.up = Node(self.name), True
+        self.node, self.up, self.accepting = Node(self.name), True, True
         incarnation = incarnation_of(self.name)
         self.plane = SimulatedPlane(
             hall.loop,
@@ -222,11 +230,23 @@ class RouterProcess:
 
     def kill(self) -> None:
         """SIGKILL: its clients see their connections break."""
-        self.up = False
+        self.up = self.accepting = False
         self._hall.network.kill(self.node)
         for request in self.plane.open.values():
             request.outcome = request.outcome or "router died"
             request.leave()
+
+    async def stop(self) -> None:
+        """SIGTERM: it ends what it has begun, gives its slots back, and leaves."""
+        self.accepting = False
+        until = self._hall.loop.time() + DRAIN_S
+        while self.plane.open and self._hall.loop.time() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        leaving = self._hall.loop.spawn(self.node, self.session.leave(LEAVE_S), "leave")
+        await asyncio.wait({leaving}, timeout=2 * LEAVE_S)  # it may be paused meanwhile
+        if leaving.done() and leaving.result():
+            self._hall.count["Routers that left in order"] += 1
+        self.kill()
 
     # Requests.
 

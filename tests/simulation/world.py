@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import traceback
 from collections import Counter
@@ -183,21 +182,31 @@ class World:
         action.limits.concurrency = capacity
         action.limits.timeout.FromMilliseconds(3000)
         request = action_pb2.PutActionRequest(action=action, code=b"def main(): pass")
+        await self._ask("PutAction", request)
+
+    async def delete_action(self, name: str) -> None:
+        """See `put_action`."""
+        await self._ask("DeleteAction", action_pb2.DeleteActionRequest(name=name))
+
+    async def _ask(self, method: str, request: object) -> None:
         while True:
             for manager in self.managers:
                 if not manager.leads:
                     continue
-                async with grpc.aio.insecure_channel(f"127.0.0.1:{manager._port}") as channel:
-                    with contextlib.suppress(grpc.aio.AioRpcError):
-                        await ActionServiceStub(channel).PutAction(request, timeout=5)
-                        return
+                async with grpc.aio.insecure_channel(manager.address) as channel:
+                    try:
+                        await getattr(ActionServiceStub(channel), method)(request, timeout=5)
+                    except grpc.aio.AioRpcError as exc:
+                        if exc.code() is not grpc.StatusCode.NOT_FOUND:
+                            continue
+                    return
             await asyncio.sleep(0.05)
 
     def _happen(self) -> None:
         if not self.calm and self.rng.random() < 0.12:
             self.faults.begin_one()
             return
-        up = [router for router in self.routers if router.up]
+        up = [router for router in self.routers if router.accepting]
         if up:
             self.invoke(self.rng.choice(up), self.rng.choice(sorted(self.actions)))
 
