@@ -50,14 +50,21 @@ def _chain_without_turn(stack: ExitStack) -> None:
 
 def _settled_by_reading(stack: ExitStack) -> None:
     """a write without an answer is settled by reading, not by a fence"""
-    from slotway.etcd import Get
+    import asyncio
+
+    from slotway.etcd import EtcdUnavailable, Get
     from slotway.manager.chain import Chain, Records
 
     async def fence(self: Any) -> Records:
         keys = self._keys
         reads = [Get(keys.turn), Get(keys.containers, True), Get(keys.actions, True)]
-        turn, containers, actions = (await self._client.txn([], reads)).found
-        return Records(turn[0].mod_revision, containers, actions)
+        while True:
+            try:
+                turn, containers, actions = (await self._client.txn([], reads)).found
+            except EtcdUnavailable:
+                await asyncio.sleep(0.2)
+            else:
+                return Records(turn[0].mod_revision, containers, actions)
 
     stack.enter_context(mock.patch.object(Chain, "fence", fence))
 

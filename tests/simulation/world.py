@@ -30,6 +30,10 @@ from tests.simulation.quiet import Quiet
 from tests.simulation.sources import Log, buried, replaced
 
 CAPACITIES = (1, 3, 10)
+TIMEOUT_S = 3.0
+"""Of every action."""
+OVERRUN = 0.004
+"""How many requests run about as long, or longer."""
 
 
 @dataclass
@@ -78,7 +82,8 @@ class World:
             "" if planted in PLANTED else planted,
         )
         self.etcd = [EtcdMember(self.hall, number) for number in range(2)]
-        self.managers = [ManagerProcess(self.hall, number) for number in range(2)]
+        managers = 3 if seed % 4 == 3 else 2
+        self.managers = [ManagerProcess(self.hall, number) for number in range(managers)]
         self.routers = [RouterProcess(self.hall, number) for number in range(3)]
         self.actions: dict[str, int] = {}
         """Their capacities."""
@@ -180,7 +185,7 @@ class World:
         action = action_pb2.Action(name=name)
         action.exec.kind = "python:3"
         action.limits.concurrency = capacity
-        action.limits.timeout.FromMilliseconds(3000)
+        action.limits.timeout.FromMilliseconds(int(TIMEOUT_S * 1000))
         request = action_pb2.PutActionRequest(action=action, code=b"def main(): pass")
         await self._ask("PutAction", request)
 
@@ -212,6 +217,8 @@ class World:
 
     def invoke(self, router: RouterProcess, action: str, run_s: float = 0.0) -> Request:
         """A request of a client's."""
+        if not run_s and not self.calm and self.rng.random() < OVERRUN:
+            run_s = TIMEOUT_S * self.rng.uniform(0.9, 2)
         run_s = run_s or self.rng.choice((0.005, 0.05, 0.3)) * self.rng.uniform(0.2, 2)
         request = Request(next(self._numbers), action, run_s, self.loop.time())
         self.note(f"request {request.number} of {action} at {router.name}, {run_s:.3f} s")
