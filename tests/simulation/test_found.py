@@ -59,3 +59,28 @@ def test_slots_that_are_given_back_are_not_forced_upon_their_router() -> None:
         assert world.engine.created == created
 
     assert told(story).failures == []
+
+
+def test_a_request_is_not_refused_while_slots_of_its_action_idle_elsewhere() -> None:
+    """Its action's containers fail to start at present. It needs none."""
+
+    async def story(world: World) -> None:
+        await two_routers(world, 4)
+        first, second, _ = world.routers
+        world.engine.init_fails = 1.0
+        busy = [
+            world.invoke(router, "guest/a", 5.0)
+            for router in (first, second)
+            for _ in range(router.plane.idle("guest/a"))
+        ]
+        assert len(busy) == 4
+        hopeless = world.invoke(first, "guest/a")
+        await until(lambda: bool(hopeless.outcome))
+        assert hopeless.outcome == "INIT_FAILED"
+        world.engine.finish(busy[0].number)
+        await asyncio.sleep(0.01)
+        waiting = world.invoke(second, "guest/a", 0.01)
+        await until(lambda: bool(waiting.outcome))
+        assert waiting.outcome == "answer"
+
+    assert told(story).failures == []

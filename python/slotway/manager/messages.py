@@ -42,8 +42,10 @@ class Messages:
         )
 
     def tell(self, name: str, decisions: Decisions) -> None:
-        """Peers, and why waiting requests cannot be served."""
-        error = self._books.refusal(name)
+        """Peers, and why waiting requests cannot be served; those that only wait for slots to come
+        from elsewhere can."""
+        hopeless = decisions.unmet > 0 or name not in self._books.actions
+        error = self._books.refusal(name) if hopeless else None
         for router in self._routers.by_id.values():
             session = router.session
             if session is None or not self._ledger.known(router.id):
