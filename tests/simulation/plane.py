@@ -93,9 +93,9 @@ class SimulatedPlane:
         self.specs: dict[str, Spec] = {}
         self.open: dict[int, Request] = {}
         """Requests without an outcome."""
-        self.terms: list[Term] = []
-        """Of the orders that were obeyed, whenever it changed."""
         self._loop, self._engine, self._forward, self._changed = loop, engine, forward, changed
+        self._term: Term = (0, 0)
+        """The newest that was obeyed or welcomed."""
         self._fd = next(_descriptors)
         self._waiters: dict[int, tuple[asyncio.Future[Any], Request]] = {}
         self._forwarded: dict[str, set[int]] = defaultdict(set)
@@ -138,7 +138,10 @@ class SimulatedPlane:
 
     def welcome(self, manager: str, stream: int, term: Term) -> list[tuple[str, int, int]] | None:
         """See `DataPlane`."""
-        return self.table.welcome(manager, stream, term)
+        holdings = self.table.welcome(manager, stream, term)
+        if holdings is not None:
+            self._term = max(self._term, term)
+        return holdings
 
     def order(
         self,
@@ -160,8 +163,9 @@ class SimulatedPlane:
         )
         if granted is None:
             return False
-        if not self.terms or self.terms[-1] != version[:2]:
-            self.terms.append(version[:2])
+        if version[:2] < self._term:
+            self._engine.fail(f"Router {self.node.name} obeyed {version} after term {self._term}")
+        self._term = max(self._term, version[:2])
         if container not in self.specs:
             self.specs[container] = Spec(action, address, capacity, timeout_ms / 1000)
         self._deliver(granted)
