@@ -84,6 +84,7 @@ def _free_on_hangup(stack: ExitStack) -> None:
             return running.result()
         self._deliver_one(self.table.release(slot))
         self._signal()
+        running.add_done_callback(lambda done: done.exception())  # it cannot give it back again
         return "left"
 
     stack.enter_context(mock.patch.object(SimulatedPlane, "_run", run))
