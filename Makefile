@@ -58,6 +58,13 @@ rust-test: | rust-check
 python-test: setup
 	pytest
 
+.PHONY: simulation planted
+simulation: setup ## 2,000 seeds of the whole cluster in virtual time (SEED=n: that one, shown; LONG=1: 100,000)
+	python -m tests.simulation $(if $(SEED),--seeds $(SEED) --show,--seeds $(if $(LONG),0-100000,0-2000))
+planted: setup ## the extension with bugs to choose from, and the seeds that find them
+	cargo build -q --locked --profile proof -p slotcore-bridge --features planted
+	pytest -m planted tests/simulation
+
 .PHONY: image test-docker
 image: ## the Docker image of the Python runtime (its base by debootstrap, as root, unless BASE=image is given)
 	@docker version >/dev/null || { echo "Docker is needed: see docs/docker.md"; exit 1; }
@@ -69,7 +76,7 @@ test-docker: setup image ## the Docker driver's contract, and each of its restri
 .PHONY: check proof test demo mixture bench wheel clean
 check: lint ## lint and the quick tests, under two minutes
 	cargo test -q --locked --profile proof --workspace --exclude slotcore-bridge --lib
-	pytest -m "not slow and not docker" -x
+	pytest -m "not slow and not docker and not planted" -x
 proof: | rust-check ## check the accounting's model, and write docs/proof.md anew
 	cargo test -q --locked --profile proof -p slotcore-accounting --features planted --test proof -- --write $(CURDIR)/docs/proof.md
 test: lint rust-test python-test ## everything that must pass, within 15 minutes

@@ -9,10 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from slotway.etcd.server import EtcdServer
+
 
 @contextmanager
-def paused(pid: int) -> Iterator[None]:
-    """All its threads stand still in the body: SIGSTOP alone takes effect some time later."""
+def paused(server: EtcdServer) -> Iterator[None]:
+    """All its threads stand still in the body: SIGSTOP alone takes effect some time later.
+
+    A simulated etcd has a way of its own.
+    """
+    own = getattr(server, "paused", None)
+    if own is not None:
+        with own():
+            yield
+        return
+    assert server.process is not None
+    pid = server.process.pid
     os.kill(pid, signal.SIGSTOP)
     try:
         while not all(_stopped(thread) for thread in Path(f"/proc/{pid}/task").iterdir()):

@@ -81,7 +81,8 @@ class Ledger:
     planned for a container in one turn follows that turn's write.
     """
 
-    def __init__(self) -> None: ...
+    def __new__(cls, *, planted: str = "") -> Self:
+        """`planted`: see `SlotTable`."""
     # Leadership.
     def lead(
         self, term: Term, turn: int, records: Iterable[tuple[str, int, Mapping[str, int]]]
@@ -178,6 +179,8 @@ class Slot:
     @property
     def index(self) -> int:
         """0 to capacity - 1, unlike that of every other slot of the container."""
+    @property
+    def container(self) -> str: ...
 
 @final
 class SlotTable:
@@ -186,7 +189,10 @@ class SlotTable:
     A waiter is a number of the caller's, used once.
     """
 
-    def __new__(cls, *, action_waiters_max: int = 10_000, waiters_max: int = 100_000) -> Self: ...
+    def __new__(
+        cls, *, action_waiters_max: int = 10_000, waiters_max: int = 100_000, planted: str = ""
+    ) -> Self:
+        """`planted` is a bug to be made on purpose, in an extension that was built with the feature of that name."""
     def open_stream(self, manager: str, stream: int) -> None: ...
     def close_stream(self, manager: str, stream: int) -> None: ...
     def welcome(self, manager: str, stream: int, term: Term) -> list[tuple[str, int, int]] | None:
@@ -200,6 +206,7 @@ class SlotTable:
         target: int,
         action: str,
         capacity: int,
+        now_ms: int = 0,
     ) -> list[tuple[int, Slot]] | None:
         """Obeys an order; returns the waiters that were served by it. None if it is stale. Raises ValueError if target
         is above capacity."""
@@ -216,6 +223,32 @@ class SlotTable:
         """Leaves the queue; False if not in it."""
     def release(self, slot: Slot) -> tuple[int, Slot] | None:
         """Gives a slot back; returns the waiter that got it. Raises ValueError if it was given back before."""
+    def set_aside(self, slot: Slot, until_ms: int) -> None:
+        """The container refused a connection: the slot is of no use before `until_ms`."""
+    def restore(self, now_ms: int) -> list[tuple[int, Slot]]:
+        """Brings back what was set aside until now or before; returns the waiters that were served by it."""
+    def strand(self, slot: Slot) -> tuple[int, Slot] | None:
+        """The slot's request may run on though nobody hears its answer: the slot stays taken until the container ends."""
+    def drain(self, action: str) -> list[int]:
+        """Takes everybody out of the action's queue."""
+    def give_back(self, idle_ms: int, now_ms: int) -> None:
+        """See `DataPlane.give_back`."""
+    @property
+    def term(self) -> Term:
+        """The newest term welcomed or obeyed."""
+    @property
+    def obeyed(self) -> Version | None:
+        """The newest order obeyed."""
+    @property
+    def demand_rose(self) -> bool:
+        """Somebody waits for an action of which nobody waited at the last report."""
+    @property
+    def demand_changed(self) -> bool:
+        """A report has something to tell."""
+    @property
+    def acknowledgements_due(self) -> bool: ...
+    def has_share(self, action: str) -> bool:
+        """Whether the action has any share here, idle or not."""
     def demand(self) -> list[tuple[str, int, list[tuple[str, int]]]]:
         """See `DataPlane.demand`."""
     def holdings(self) -> list[tuple[str, int, int]]:

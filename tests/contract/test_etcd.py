@@ -278,8 +278,7 @@ async def test_another_endpoint_takes_over(own_etcd: EtcdServer) -> None:
 async def test_a_silent_etcd_costs_a_write_its_deadline(own_etcd: EtcdServer) -> None:
     async with Client(Access((own_etcd.endpoint,), timeout_s=0.5)) as client:
         await put(client, "k", b"before")
-        assert own_etcd.process is not None
-        with paused(own_etcd.process.pid):
+        with paused(own_etcd):
             started = asyncio.get_running_loop().time()
             with pytest.raises(OutcomeUnknown, match=own_etcd.endpoint):
                 await put(client, "k", b"late")
@@ -296,8 +295,7 @@ async def test_a_silent_endpoint_is_left_for_another(
     own_etcd: EtcdServer, etcd_server: EtcdServer
 ) -> None:
     access = Access((own_etcd.endpoint, etcd_server.endpoint), timeout_s=1)
-    assert own_etcd.process is not None
-    with paused(own_etcd.process.pid):
+    with paused(own_etcd):
         async with Client(access) as client:
             await client.get("k")
             await put(client, "some/key")

@@ -117,17 +117,31 @@ async def test_a_watch_survives_a_restart_of_etcd(own_etcd: EtcdServer) -> None:
 async def test_a_watch_leaves_a_silent_etcd_and_misses_nothing(own_etcd: EtcdServer) -> None:
     async with Client(Access((own_etcd.endpoint,))) as client:
         start = await put(client, "p/0")
-        assert own_etcd.process is not None
         async with Watch(client._connection, "p/", start, quiet_s=0.2) as watch:
             await collect(watch, 1)
             stream = watch._stream
             waiting = asyncio.create_task(collect(watch, 1))
-            with paused(own_etcd.process.pid):
+            with paused(own_etcd):
                 async with asyncio.timeout(5):
                     while watch._stream is stream:
                         await asyncio.wait({waiting}, timeout=0.01)
             await put(client, "p/1")
             assert await waiting == [("p/1", b"", False)]
+
+
+async def test_a_stream_whose_end_was_not_read_yet_is_left(etcd: Client, cluster: str) -> None:
+    """gRPC knows of it: a process that stood still finds both the silence and the end."""
+    start = await put(etcd, f"{cluster}/0")
+    async with Watch(etcd._connection, f"{cluster}/", start, quiet_s=0.1) as watch:
+        await collect(watch, 1)
+        assert watch._stream is not None
+        watch._stream.cancel()
+        watch._reading = unread = asyncio.get_running_loop().create_future()
+        await put(etcd, f"{cluster}/1")
+        try:
+            assert await collect(watch, 1) == [(f"{cluster}/1", b"", False)]
+        finally:
+            unread.cancel()
 
 
 async def test_a_quiet_watch_is_not_taken_for_a_dead_one(etcd: Client, cluster: str) -> None:

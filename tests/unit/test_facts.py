@@ -51,6 +51,18 @@ def test_only_raises_have_to_be_confirmed_in_time() -> None:
     assert facts.unconfirmed_since() == 3.0
 
 
+def test_slots_that_are_given_back_before_an_order_arrives_come_with_it() -> None:
+    """An order of "5, as before" has crossed the gift: it gives back what the gift had taken."""
+    facts = Facts(0.0)
+    facts.hold([("c", 5)])
+    facts.sent("c", 75, 5, 0.0)
+    facts.report(report(61, c=0), TERM, 1)
+    facts.acknowledged("c", 3, 61)
+    assert facts.idle("a/b", "c", 5) == 2
+    facts.acknowledged("c", 4, 75)  # after that order: the next report tells
+    assert facts.idle("a/b", "c", 5) == 2
+
+
 def test_a_hello_begins_anew() -> None:
     """Another term counts its orders from one again."""
     facts = Facts(0.0)
@@ -112,3 +124,13 @@ def test_since_when_a_share_idles() -> None:
     assert facts.idle_since("a/b", "c", 5) == 5.0
     facts.forget("c")
     assert facts.idle_since("a/b", "c", 5) is None
+
+
+def test_what_was_refused_does_not_wait_any_more() -> None:
+    facts = Facts(0.0)
+    facts.report(report(0, waiting=2), TERM, 8)
+    facts.refused("a/b")
+    assert (facts.waiting, facts.waited("a/b")) == ({}, 0)
+    facts.refused("a/b")
+    facts.report(report(0, waiting=1), TERM, 9)
+    assert (facts.waiting, facts.waited("a/b")) == ({"a/b": 1}, 9)

@@ -124,6 +124,8 @@ class Watch:
                 await self._stream.write(request)
         except TimeoutError as exc:
             raise Broken("the stream takes nothing") from exc
+        except asyncio.InvalidStateError as exc:  # its end is known to gRPC, and not yet to `read`
+            raise Broken("the stream has ended") from exc
         except asyncio.CancelledError:  # a cancelled write has ended the stream
             self._drop()
             raise

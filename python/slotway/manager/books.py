@@ -274,6 +274,12 @@ class Books:
         self.dirty.update(router.facts.waiting)
         self.dirty.update(self._by_action)
 
+    def ordered(self, router: Router, containers: Iterable[str]) -> None:
+        """The ledger orders by itself what a router holds: a lowering as if it were planned now."""
+        for name in containers:
+            if name in self.containers:
+                self.containers[name].changed_at[router.id] = self._clock()
+
     def wake(self) -> float | None:
         """Marks the actions that wanted to be planned by now; returns when the next one does."""
         now = self._clock()

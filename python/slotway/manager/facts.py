@@ -49,9 +49,11 @@ class Facts:
         if target > before:
             self._raises.append((counter, now))
 
-    def acknowledged(self, container: str, holding: int) -> None:
-        """The router holds no more than this, for good."""
-        if not self._sent.get(container):
+    def acknowledged(self, container: str, holding: int, counter: int) -> None:
+        """The router holds no more than this, whether or not the ledger could count it; it said so
+        of the order with this counter (0: of another term). Orders after that one change it."""
+        orders = self._sent.get(container)
+        if not orders or counter < orders[0][0]:
             self._seen[container] = holding
 
     def forget(self, container: str) -> None:
@@ -88,6 +90,12 @@ class Facts:
             if not idle:
                 del self._idle[name]
         return changed
+
+    def refused(self, action: str) -> None:
+        """What waits is told that it will not be served: none of it waits any more. The next one to
+        come is reported at once."""
+        self.waiting.pop(action, None)
+        self._waited.pop(action, None)
 
     def _see(self) -> None:
         for container in list(self._sent):

@@ -46,7 +46,7 @@ class Followers(standby_pb2_grpc.StandbyServiceServicer):
 
     def __init__(self, newest: Callable[[], int]) -> None:
         self._newest = newest
-        self._open: set[Follower] = set()
+        self._open: dict[Follower, None] = {}
 
     def beat(self, term: Term, turn: int, commit_s: float = 0.0) -> None:
         """The loop turns; its commit has been under way for so long."""
@@ -99,7 +99,7 @@ class Followers(standby_pb2_grpc.StandbyServiceServicer):
         if len(self._open) >= FOLLOWERS_MAX:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many standbys follow")
         follower = Follower()
-        self._open.add(follower)
+        self._open[follower] = None
         reader = asyncio.create_task(self._read(follower, requests), name="follow-reader")
         try:
             while not follower.over:
@@ -110,7 +110,7 @@ class Followers(standby_pb2_grpc.StandbyServiceServicer):
                     yield beat
         finally:
             reader.cancel()
-            self._open.discard(follower)
+            self._open.pop(follower, None)
 
     async def _read(
         self, follower: Follower, requests: AsyncIterator[standby_pb2.FollowRequest]

@@ -30,6 +30,12 @@ class LedgerRefusedError(SlotwayError):
     reason = "EPOCH_MISMATCH"
 
 
+class ForgottenError(SlotwayError):
+    """etcd has forgotten grants: it was wiped or restored. Nothing may be served from it."""
+
+    reason = "EPOCH_MISMATCH"
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerSeen:
     """The ledger's record, and the revision at which it was put."""

@@ -35,7 +35,7 @@ from slotway.manager.inbox import (
     Started,
     Write,
 )
-from slotway.manager.ledger import LedgerSeen, term_of
+from slotway.manager.ledger import ForgottenError, LedgerSeen, term_of
 from slotway.manager.messages import Messages
 from slotway.manager.plan import Phase
 from slotway.manager.policy import Policy
@@ -56,12 +56,6 @@ RECOVER_LOOK_S = 0.1
 RECOVER_SAY_S = 10.0
 STOCK_S = 30.0
 """Between two comparisons of the ledger with what the engine has."""
-
-
-class ForgottenError(SlotwayError):
-    """etcd has forgotten grants: it was wiped or restored. Nothing may be served from it."""
-
-    reason = "EPOCH_MISMATCH"
 
 
 class Loop:
@@ -293,11 +287,14 @@ class Loop:
             container = self.books.containers.get(said.container_id)
             if container is None or container.ended:
                 session.draft.ended_containers.append(said.container_id)
-            elif self._ledger.acknowledge(
-                router.id, session.stream, said.container_id, said.holding, version
-            ):
-                router.facts.acknowledged(said.container_id, said.holding)
+                continue
+            stream, before = session.stream, self._ledger.target(container.id, router.id)
+            if self._ledger.acknowledge(router.id, stream, container.id, said.holding, version):
                 self.books.touched(container)
+            elif self._ledger.target(container.id, router.id) != before:
+                self.books.ordered(router, [container.id])
+            counter = said.version.counter if version[:2] == self.term else 0
+            router.facts.acknowledged(container.id, said.holding, counter)
         for name in router.facts.report(message, self.term, self._messages.turn):
             self.books.dirty.add(name)
         self.books.dirty.update(self.books.asked_at)  # it may be the answer
@@ -325,6 +322,7 @@ class Loop:
             ) from exc
         if self._ledger.known(router.id) and term == self.term:
             router.facts.hold((container, held) for container, held, _ in holdings)
+            self.books.ordered(router, [name for name, held, running in holdings if running > held])
             session.draft.ended_containers.extend(gone)
             self.books.changed(router)
 

@@ -47,9 +47,11 @@ class Messages:
         )
 
     def tell(self, name: str, decisions: Decisions) -> None:
-        """Peers, and why waiting requests cannot be served."""
+        """Peers, and why waiting requests cannot be served; those that only wait for slots to come
+        from elsewhere can."""
         now = asyncio.get_running_loop().time()
-        error = refusal_of(self._books, name, now)
+        hopeless = decisions.unmet > 0 or name not in self._books.actions
+        error = refusal_of(self._books, name, now) if hopeless else None
         for router in self._routers.by_id.values():
             session = router.session
             if session is None or not self._ledger.known(router.id):
@@ -60,6 +62,7 @@ class Messages:
                 )
                 if error.retry_delay is not None:
                     refusal.retry_delay.FromTimedelta(error.retry_delay)
+                router.facts.refused(name)
             if router.id in decisions.ask:
                 session.draft.ask_demand = True
             peers = []

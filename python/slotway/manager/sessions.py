@@ -108,7 +108,8 @@ class Sessions(manager_pb2_grpc.ManagerServiceServicer):
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
-        self._open: set[Session] = set()
+        self._open: dict[Session, None] = {}
+        """In their order: whatever is done to all of them happens in the same one every time."""
 
     async def Attach(  # noqa: N802
         self,
@@ -120,7 +121,7 @@ class Sessions(manager_pb2_grpc.ManagerServiceServicer):
             session = Session(await _opening(requests))
         except SlotwayError as exc:
             await abort_with(context, exc)
-        self._open.add(session)
+        self._open[session] = None
         self._inbox.put(Opened(session))
         reader = asyncio.create_task(self._read(session, requests), name="attach-reader")
         try:
@@ -130,7 +131,7 @@ class Sessions(manager_pb2_grpc.ManagerServiceServicer):
             await abort_with(context, exc)
         finally:
             reader.cancel()
-            self._open.discard(session)
+            self._open.pop(session, None)
             self._inbox.put(Closed(session))
 
     async def _read(

@@ -191,6 +191,8 @@ async def _members(config: RouterConfig) -> AsyncGenerator[dict[str, str], None]
                     yield listed
         except (SlotwayError, OSError) as error:
             _log.warning("managers cannot be looked up in etcd", why=str(error))
+        except Exception:  # whatever it is: without this list there would be no session any more
+            _log.exception("managers cannot be looked up in etcd")
         await asyncio.sleep(ETCD_PAUSE_SECONDS)
 
 

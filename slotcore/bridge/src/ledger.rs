@@ -1,6 +1,6 @@
 //! `Ledger`, `Order` and `Commit` for Python.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyValueError;
@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use slotcore_accounting as core;
 use slotcore_accounting::{LedgerError as Refused, Name, Record};
 
-use crate::{Term, Version, term_of, term_to, version_of, version_to};
+use crate::{Term, Version, plant_of, term_of, term_to, version_of, version_to};
 
 pyo3::create_exception!(
     _slotcore,
@@ -80,7 +80,7 @@ impl Commit {
         self.0.turn
     }
     #[getter]
-    fn puts(&self) -> Vec<(&str, HashMap<&str, u32>)> {
+    fn puts(&self) -> Vec<(&str, BTreeMap<&str, u32>)> {
         let puts = self.0.puts.iter();
         puts.map(|record| (&*record.container, shares_to(&record.shares)))
             .collect()
@@ -95,9 +95,9 @@ impl Commit {
 }
 
 /// (container, capacity, shares).
-type PyRecord = (String, u32, HashMap<String, u32>);
+type PyRecord = (String, u32, BTreeMap<String, u32>);
 
-fn shares_to(shares: &BTreeMap<Name, u32>) -> HashMap<&str, u32> {
+fn shares_to(shares: &BTreeMap<Name, u32>) -> BTreeMap<&str, u32> {
     shares.iter().map(|(k, v)| (&**k, *v)).collect()
 }
 
@@ -128,8 +128,13 @@ impl Ledger {
 #[pymethods]
 impl Ledger {
     #[new]
-    fn new() -> Self {
-        Self(Mutex::new(core::Ledger::new()))
+    #[pyo3(signature = (*, planted = ""))]
+    fn new(planted: &str) -> PyResult<Self> {
+        #[cfg(feature = "planted")]
+        let ledger = core::Ledger::planted(plant_of(planted)?);
+        #[cfg(not(feature = "planted"))]
+        let ledger = plant_of(planted).map(|()| core::Ledger::new())?;
+        Ok(Self(Mutex::new(ledger)))
     }
 
     fn lead(
@@ -266,11 +271,11 @@ impl Ledger {
         self.lock().orders().into_iter().map(Order).collect()
     }
 
-    fn shares(&self, container: &str) -> HashMap<String, u32> {
+    fn shares(&self, container: &str) -> BTreeMap<String, u32> {
         owned(self.lock().shares(container))
     }
 
-    fn staged_shares(&self, container: &str) -> HashMap<String, u32> {
+    fn staged_shares(&self, container: &str) -> BTreeMap<String, u32> {
         owned(self.lock().staged_shares(container))
     }
 
@@ -296,7 +301,7 @@ impl Ledger {
     }
 }
 
-fn owned(shares: BTreeMap<Name, u32>) -> HashMap<String, u32> {
+fn owned(shares: BTreeMap<Name, u32>) -> BTreeMap<String, u32> {
     shares
         .into_iter()
         .map(|(router, slots)| (router.to_string(), slots))

@@ -6,6 +6,7 @@ mod load;
 mod table;
 
 use mimalloc::MiMalloc;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
 use slotcore_accounting as core;
@@ -36,6 +37,27 @@ fn version_of((epoch, revision, counter): Version) -> core::Version {
 
 fn version_to(version: core::Version) -> Version {
     (version.term.epoch, version.term.revision, version.counter)
+}
+
+/// The mistake that a test plants, by its name; none if that is empty.
+#[cfg(feature = "planted")]
+fn plant_of(name: &str) -> PyResult<core::Plant> {
+    let mut all = core::Planted::ALL.iter().map(|(bug, _)| *bug);
+    let bug = all.find(|bug| format!("{bug:?}") == name);
+    if bug.is_none() && !name.is_empty() {
+        return Err(PyValueError::new_err(format!("no such bug: {name}")));
+    }
+    Ok(core::Plant::new(bug))
+}
+
+#[cfg(not(feature = "planted"))]
+fn plant_of(name: &str) -> PyResult<()> {
+    if name.is_empty() {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(
+        "built without the feature `planted`: there are no bugs to choose",
+    ))
 }
 
 #[pymodule]
