@@ -126,8 +126,10 @@ async def test_destroying_can_be_repeated_after_the_end(engine: Engine) -> None:
 async def test_a_crash_is_told(engine: Engine) -> None:
     async with engine.driver() as driver:
         await driver.create(engine.spec(ONE))
+        assert driver.ending(ONE) == ""
         engine.crash(ONE)
         await told(driver, ONE)
+        assert any(word in driver.ending(ONE) for word in ("SIGKILL", "status 137"))
         assert await driver.has_ended(ONE)
 
 
