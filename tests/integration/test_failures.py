@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from typing import Any
 
 import pytest
 
 from slotway.aio import Client
-from slotway.drivers.base import ContainerId
+from slotway.drivers.base import ContainerId, ContainerSpec
+from slotway.drivers.fake import FakeDriver
 from slotway.manager.action import SHORT_S
 from tests.integration.manager_world import World
 from tests.integration.scripted_router import ScriptedRouter
@@ -97,3 +100,46 @@ async def test_what_goes_wrong_is_shown(world: World) -> None:
                 assert (ended[1].id, ended[1].reason) == (crashed, "it ended by itself: SIGSEGV")
                 assert ended[3].reason == "it did not come to serve: no space left on device"
                 assert not ended[3].HasField("served")
+
+
+@pytest.mark.parametrize("hangs", ["create", "init"])
+async def test_a_driver_that_hangs_and_cannot_be_cancelled_keeps_no_container(
+    world: World, hangs: str
+) -> None:
+    """Every passing state has its deadline; the waiters get a reason, and the next try serves."""
+    release = asyncio.Event()
+    hung: list[str] = []
+
+    async def hang(container: str) -> None:
+        hung.append(container)
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+
+    class Driver(FakeDriver):
+        async def create(self, spec: ContainerSpec) -> None:
+            if hangs == "create" and not hung:
+                await hang(spec.label.id)
+            await super().create(spec)
+
+        async def init(self, container: ContainerId, *more: Any) -> None:
+            if hangs == "init" and not hung:
+                await hang(container)
+            await super().init(container, *more)
+
+    world.driver_of = Driver
+    async with world.lead(create_timeout="1s", init_timeout="1s"):
+        await world.put()
+        async with ScriptedRouter("r0", world.address) as router:
+            await router.arrive(HELLO)
+            await world.until(lambda: hung)
+            (first,) = world.books.containers
+            await world.until(lambda: first not in world.books.containers)
+            error = world.books.actions[HELLO].error
+            assert error is not None
+            assert "after 1 s" in str(error)
+            while not router.running:
+                if not router.waiting.get(HELLO):
+                    await router.arrive(HELLO)
+                await router.until(lambda: router.running or not router.waiting.get(HELLO))
+        release.set()
