@@ -143,3 +143,59 @@ async def test_a_driver_that_hangs_and_cannot_be_cancelled_keeps_no_container(
                     await router.arrive(HELLO)
                 await router.until(lambda: router.running or not router.waiting.get(HELLO))
         release.set()
+
+
+async def test_a_router_that_crash_loops_strands_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five incarnations come, run requests and crash. Nothing that runs for others is cut off, no
+    container ever runs more than C requests, and in the end the whole capacity is there again."""
+    monkeypatch.setattr("slotway.manager.routers.PROBE_S", 0.1)
+    crashed: list[ScriptedRouter] = []
+
+    def check(*routers: ScriptedRouter) -> None:
+        for container in world.engine.containers:
+            running = [router.running.get(container, 0) for router in (*crashed, *routers)]
+            assert sum(running) <= 4, "more than C run"
+
+    async with (
+        world.lead(containers_max=4),
+        ScriptedRouter("a", world.address) as a,
+        ScriptedRouter("b", world.address) as b,
+    ):
+        await world.put(concurrency=4)
+        for router in (a, b):
+            await router.arrive(HELLO, 3)
+            await router.until(lambda router=router: sum(router.running.values()) == 3)
+        for number in range(5):
+            again = ScriptedRouter("again", world.address, f"again-{number}")
+            async with asyncio.timeout(10):
+                while again.term is None:  # its name is free when the one before is silent
+                    await again.close()
+                    again.open()
+                    await again.until(lambda r=again: r.term is not None or r.error is not None)
+            await again.arrive(HELLO, 3)
+            await again.until(lambda r=again: sum(r.running.values()) == 3)
+            await again.close()
+            crashed.append(again)
+            check(a, b)
+            for router in (
+                a,
+                b,
+            ):  # they serve on; an end would take what runs
+                assert sum(router.running.values()) == 3
+                await router.finish(1 + number % 3)
+                await router.arrive(HELLO, 1 + number % 3)
+                await router.until(lambda router=router: sum(router.running.values()) == 3)
+            check(a, b)
+        async with asyncio.timeout(20):  # slots that went with it come back when they are missed
+            while any("again" in holder for one in world.recorded() for holder in one.shares):
+                for router in (a, b):
+                    await router.finish()
+                    await router.arrive(HELLO, 8 - router.waiting[HELLO])
+                turn = a.turn
+                await a.until(lambda turn=turn: a.turn > turn)
+                check(a, b)
+        await world.until(lambda: sum([*a.running.values(), *b.running.values()]) == 16)
+        assert len(world.engine.containers) == 4
+        check(a, b)
