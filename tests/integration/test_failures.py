@@ -12,14 +12,19 @@ from slotway.aio import Client
 from slotway.drivers.base import ContainerId, ContainerSpec
 from slotway.drivers.fake import FakeDriver
 from slotway.manager.action import SHORT_S
+from slotway.v1 import manager_pb2 as pb
 from tests.integration.manager_world import World
 from tests.integration.scripted_router import ScriptedRouter
 
 HELLO = "demo/hello"
 
 
-async def test_a_crash_loop_backs_off_and_its_waiters_get_the_reason(world: World) -> None:
-    """Every container comes to serve, and crashes with the first request."""
+@pytest.mark.parametrize("told_first", [False, True])
+async def test_a_crash_loop_backs_off_and_its_waiters_get_the_reason(
+    world: World, told_first: bool
+) -> None:
+    """Every container comes to serve, and crashes with the first request: its engine tells that,
+    or before it the Router, whose connection broke."""
     async with world.lead():
         await world.put()
         async with ScriptedRouter("r0", world.address) as router:
@@ -31,6 +36,12 @@ async def test_a_crash_loop_backs_off_and_its_waiters_get_the_reason(world: Worl
                     await router.arrive(HELLO)
                 await router.until(lambda: router.running or router.refusals)
                 for container in list(router.running):
+                    if told_first:
+                        trouble = pb.ContainerTrouble(
+                            container_id=container, kind=pb.ContainerTrouble.KIND_OVERRUN, slots=1
+                        )
+                        router.send(pb.AttachRequest(troubles=[trouble]))
+                        await router.until(lambda c=container: router.held.get(c) == 0)
                     world.engine.end(ContainerId(container), "exit code 1")
                     await router.until(lambda c=container: c in router.ended)
             (refusal,) = router.refusals
@@ -93,6 +104,7 @@ async def test_what_goes_wrong_is_shown(world: World) -> None:
                 await router.give_back()
                 await world.until(lambda: not world.books.containers)
                 assert not (await client.cluster()).ended
+                assert not world.engine.containers
                 ended = (await client.cluster(with_ended=True)).ended
                 assert [one.crashed for one in ended] == [False, True, False, False]
                 assert ended[0].reason == "it was idle"

@@ -136,6 +136,9 @@ async def test_a_full_cluster_takes_what_idles_with_shares_at_once(world: World)
             await router.until(lambda: router.total("demo/first"))
             assert router.ended == [of["demo/first"], of["demo/last"]]
             assert router.total("demo/busy") == router.total("demo/kept") == 1
+            await world.until(lambda: len(list(world.books.endings)) == 2)
+            reasons = {ending.reason for ending in world.books.endings}
+            assert reasons == {"another action needs its room"}
 
 
 async def test_what_was_granted_a_moment_ago_is_not_taken_for_idle(world: World) -> None:
