@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from slotway.aio import Client
-from slotway.drivers.base import ContainerId, ContainerSpec
+from slotway.drivers.base import ContainerId, ContainerSpec, EndedLoadingError
 from slotway.drivers.fake import FakeDriver
 from slotway.manager.action import SHORT_S
 from slotway.v1 import manager_pb2 as pb
@@ -112,6 +112,26 @@ async def test_what_goes_wrong_is_shown(world: World) -> None:
                 assert (ended[1].id, ended[1].reason) == (crashed, "it ended by itself: SIGSEGV")
                 assert ended[3].reason == "it did not come to serve: no space left on device"
                 assert not ended[3].HasField("served")
+
+
+async def test_the_engine_tells_why_a_container_ended_that_loaded_its_code(world: World) -> None:
+    """The connection of its init breaks before the engine says so."""
+
+    class Driver(FakeDriver):
+        async def init(self, container: ContainerId, *more: Any) -> None:
+            asyncio.get_running_loop().call_later(
+                0.1, self.fake.end, container, "it used more memory than its limit"
+            )
+            raise EndedLoadingError
+
+    world.driver_of = Driver
+    async with world.lead():
+        await world.put()
+        async with ScriptedRouter("r0", world.address) as router:
+            await router.arrive(HELLO)
+            await router.until(lambda: router.refusals)
+            assert router.refusals[0].reason == "INIT_FAILED"
+            assert "it used more memory than its limit" in router.refusals[0].message
 
 
 @pytest.mark.parametrize("hangs", ["create", "init"])

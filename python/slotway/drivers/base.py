@@ -32,8 +32,9 @@ class InitError(SlotwayError):
 class EndedLoadingError(InitError):
     """The container ended while its code was loaded: by that code, or killed from outside."""
 
-    def __init__(self) -> None:
-        super().__init__("the container ended while its code was loaded")
+    def __init__(self, ending: str = "") -> None:
+        what = "the container ended while its code was loaded"
+        super().__init__(f"{what}: {ending}" if ending else what)
 
 
 @dataclass(frozen=True, slots=True)

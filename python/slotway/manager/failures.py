@@ -61,7 +61,7 @@ def ended(books: Books, container: Container, cause: str, now: float) -> None:
         elif action is not None:
             loading = container.state == CONTAINER_STATE_INITIALISING
             why = f"{ENDED_STARTING}: {cause}" if cause else ENDED_STARTING
-            _failed(books, action, EndedLoadingError() if loading else DriverError(why), now)
+            _failed(books, action, EndedLoadingError(cause) if loading else DriverError(why), now)
     elif crashed and action is not None:  # also while it drains: a broken connection begins that
         action.crashed(DriverError(reason), math.inf if served_s is None else served_s, now)
         books.dirty.add(action.record.name)

@@ -22,6 +22,7 @@ from slotway.drivers.base import (
     ContainerSpec,
     Driver,
     DriverError,
+    EndedLoadingError,
     InitError,
     Label,
 )
@@ -152,6 +153,8 @@ class Starts:
                 await self._within(self._init_s + INIT_GRACE_S, work)
         except TimeoutError:
             error = InitError(f"the code was not initialised after {self._init_s:.0f} s")
+        except EndedLoadingError:
+            error = EndedLoadingError(await self._ending_of(ContainerId(container.id)))
         except SlotwayError as exc:
             error = exc
         except Exception as exc:
@@ -163,6 +166,14 @@ class Starts:
         code = await self._read(action.code_sha256)
         limit = timedelta(seconds=self._init_s)
         await self._driver.init(container, init_value(action, code), limit)
+
+    async def _ending_of(self, container: ContainerId) -> str:
+        """How it ended; "" if its engine does not say so soon. Its connection broke first."""
+        with contextlib.suppress(DriverError, TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                while not await self._within(LOOK_S, self._driver.has_ended(container)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        return self._driver.ending(container)
 
     async def _within(self, seconds: float, work: Coroutine[object, object, _T]) -> _T:
         """Raises TimeoutError in time also if the work does not let itself be cancelled: a call of
