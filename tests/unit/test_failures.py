@@ -30,16 +30,24 @@ def test_the_first_crash_is_replaced_at_once_and_each_further_one_later() -> Non
     assert 0.8 * CRASH_PAUSE_S_MAX <= max(pauses) <= 1.2 * CRASH_PAUSE_S_MAX
 
 
-def test_crashes_of_a_crowd_are_few_and_those_of_old_containers_none() -> None:
+def test_crashes_of_a_crowd_are_one_and_those_of_old_containers_make_no_row() -> None:
     action, now = new(), 1000.0
     for _ in range(100):
-        action.crashed(ERROR, 0.01, now)
+        action.crashed(ERROR, 0.5, now)
+        now += 0.001
+    assert (action.crashes, action.pause_until(now)) == (1, None)
+    now += 0.5
+    for _ in range(100):  # of their successors
+        action.crashed(ERROR, 0.4, now)
+        now += 0.001
     assert action.crashes == 2
+    assert action.pause_until(now) is not None
     action = new()
-    for _ in range(100):
+    for _ in range(10):
         action.crashed(ERROR, SHORT_S, now)
         assert action.pause_until(now) is None
-        now += 0.01
+        now += 1.1 * SHORT_S
+    assert action.crashes == 1
 
 
 def test_a_container_that_served_for_a_while_ends_the_row() -> None:
@@ -56,9 +64,9 @@ def test_a_container_that_served_for_a_while_ends_the_row() -> None:
 def test_an_init_that_succeeds_does_not_end_the_pause_of_crashes() -> None:
     action, now = new(), 1000.0
     action.crashed(ERROR, 0.01, now)
-    action.crashed(ERROR, 0.01, now)
+    action.crashed(ERROR, 0.01, now + 0.02)
     action.served()
-    assert action.pause_until(now) is not None
+    assert action.pause_until(now + 0.02) is not None
 
 
 def test_waiters_are_told_of_crashes_after_some_unless_a_container_serves() -> None:
@@ -90,8 +98,8 @@ def test_trouble_is_told_until_it_is_over() -> None:
     assert trouble.pause.ToMilliseconds() > 1000
     action.served()
     assert action.trouble(now + 0.25) is None
-    for _ in range(2):
-        action.crashed(ERROR, 0.01, now)
+    for at in (now, now + 0.02):
+        action.crashed(ERROR, 0.01, at)
     crashing = action.trouble(now + 1.0)
     assert crashing is not None
     assert (crashing.failures, crashing.reason) == (2, str(ERROR))

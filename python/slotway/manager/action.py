@@ -45,6 +45,8 @@ class Action:
     crash: SlotwayError | None = None
     """The newest of them."""
     crashed_at: float = -math.inf
+    counted_at: float = -math.inf
+    """When one crashed last that counts."""
     crash_pause_until: float = 0.0
     """No container is created before this, either."""
 
@@ -59,11 +61,12 @@ class Action:
     def crashed(self, error: SlotwayError, served_s: float, now: float) -> None:
         """A container ended by itself that had served for so long. The first one is replaced at
         once; if its successors crash as soon, each is longer in coming."""
-        since, self.crashed_at, self.crash = self.crashed_at, now, error
-        if now < self.crash_pause_until:
-            return  # it was begun before the pause
-        if served_s >= SHORT_S or now - max(since, self.crash_pause_until) >= SHORT_S:
+        self.crashed_at, self.crash = now, error
+        if now < self.crash_pause_until or now - served_s < self.counted_at:
+            return  # it was begun before the pause, or served before the crash that counted
+        if served_s >= SHORT_S or now - max(self.counted_at, self.crash_pause_until) >= SHORT_S:
             self.crashes = 0
+        self.counted_at = now
         self.crashes += 1
         if self.crashes > 1:
             pause = min(CRASH_PAUSE_S_MAX, BACK_OFF_S * 2.0 ** (self.crashes - 2))
