@@ -6,10 +6,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from functools import partial
+from typing import Any
 
 import pytest
 
-from slotway.manager.plan import Phase
+from slotway.manager.books import IN_VAIN_S
+from slotway.manager.plan import Admission, Phase, admit
 from tests.integration.manager_world import World
 from tests.integration.scripted_router import ScriptedRouter
 
@@ -210,3 +212,30 @@ async def test_hot_actions_all_progress_and_serve_for_a_while(
                 assert spent == 1, "they have their parts, and nothing moves any more"
             else:
                 assert spent <= 1 + (now() - began_at) / 0.3
+
+
+async def test_wishes_in_vain_are_not_looked_at_with_every_report(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One waits for the other's residence to pass: nothing changes, and each report is planned."""
+    looks = []
+
+    def look(*arguments: Any) -> Admission:
+        looks.append(arguments)
+        return admit(*arguments)
+
+    monkeypatch.setattr("slotway.manager.books.admit", look)
+    names = ["demo/a", "demo/b"]
+    async with world.lead(containers_max=1, residence="10m"):
+        for name in names:
+            await world.put(name)
+        async with ScriptedRouter("r0", world.address) as router:
+            await router.arrive("demo/a")
+            await router.until(lambda: router.total("demo/a"))
+            heating = asyncio.create_task(_keep_hot(router, names, Counter()))
+            now, turn = asyncio.get_running_loop().time, router.turn
+            began_at = now()
+            looks.clear()
+            await router.until(lambda: router.turn >= turn + 60)
+            heating.cancel()
+            assert 1 <= len(looks) <= 4 + (now() - began_at) / IN_VAIN_S

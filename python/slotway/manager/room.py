@@ -9,11 +9,11 @@ from slotway.manager.plan import (
     ContainerView,
     Held,
     Inventory,
+    Outlook,
     Phase,
     Room,
     RouterView,
     Wish,
-    reach,
 )
 from slotway.v1.ledger_pb2 import CONTAINER_STATE_READY
 
@@ -132,8 +132,8 @@ def room_for(
     wish = Wish(record.name, room, record.memory_mib, action.admitted_at)
     if fits(books, [wish]):
         return room
-    books.inventory = books.inventory or inventory_of(books, now)
-    return reach(books.inventory, wish)
+    books.outlook = books.outlook or Outlook(inventory_of(books, now))
+    return books.outlook.reach(wish)
 
 
 def fits(books: Books, wishes: Iterable[Wish]) -> bool:
