@@ -132,11 +132,11 @@ async def test_a_full_cluster_takes_what_idles_with_shares_at_once(world: World)
                 await world.until(partial(idles, name))
             await router.arrive("demo/new")
             await router.until(lambda: router.total("demo/new"))
-            assert router.ended == [of["demo/first"]]
+            assert set(router.ended) == {of["demo/first"]}
             assert len(world.engine.used) == 5
             await router.arrive("demo/first")
             await router.until(lambda: router.total("demo/first"))
-            assert router.ended == [of["demo/first"], of["demo/last"]]
+            assert set(router.ended) == {of["demo/first"], of["demo/last"]}
             assert router.total("demo/busy") == router.total("demo/kept") == 1
             await world.until(lambda: len(list(world.books.endings)) == 2)
             reasons = {ending.reason for ending in world.books.endings}
