@@ -103,7 +103,7 @@ class FakeWorld:
         return code(ECHO)
 
     def crash(self, container: ContainerId) -> None:
-        self.engine.end(container)
+        self.engine.end(container, "SIGKILL")
 
     async def close(self) -> None:
         for container in list(self.engine.containers):

@@ -178,6 +178,7 @@ async def test_memory_ends_at_the_limit(inside: Inside, caplog: pytest.LogCaptur
         await told(inside.driver, ONE)
     assert await inside.driver.has_ended(ONE)
     assert "it used more memory than its limit of 64 MiB" in caplog.text
+    assert "it used more memory than its limit of 64 MiB" in inside.driver.ending(ONE)
 
 
 async def test_memory_ends_at_the_limit_while_code_is_loaded_too(inside: Inside) -> None:

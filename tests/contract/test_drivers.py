@@ -144,8 +144,10 @@ async def test_destroying_can_be_repeated_after_the_end(engine: Engine) -> None:
 async def test_a_crash_is_told(engine: Engine) -> None:
     async with engine.driver() as driver:
         await driver.create(engine.spec(ONE))
+        assert driver.ending(ONE) == ""
         engine.crash(ONE)
         await told(driver, ONE)
+        assert any(word in driver.ending(ONE) for word in ("SIGKILL", "status 137"))
         assert await driver.has_ended(ONE)
 
 
@@ -178,7 +180,11 @@ async def test_how_a_container_ended_is_told_in_words(engine: Engine) -> None:
         assert driver.ending(ONE) == ""
         engine.crash(ONE)
         await told(driver, ONE)
-        how = {"docker": "its program ended with status 137", "process": "SIGKILL", "fake": ""}
+        how = {
+            "docker": "its program ended with status 137",
+            "process": "SIGKILL",
+            "fake": "SIGKILL",
+        }
         assert driver.ending(ONE) == how[driver.name]
 
 

@@ -197,9 +197,12 @@ async def test_an_action_that_ignores_signals_ends(world: ProcessWorld) -> None:
         await until_gone(runtime)
 
 
-@pytest.mark.parametrize("call", ["os._exit(3)", "os.abort()", "os.closerange(0, 1000)"])
+@pytest.mark.parametrize(
+    ("call", "ending"),
+    [("os._exit(3)", "exit code 3"), ("os.abort()", "SIGABRT"), ("os.closerange(0, 1000)", "")],
+)
 async def test_an_action_that_ends_its_process_ends_the_container(
-    world: ProcessWorld, call: str
+    world: ProcessWorld, call: str, ending: str
 ) -> None:
     async with world.driver() as driver:
         await driver.create(spec(ONE))
@@ -207,6 +210,7 @@ async def test_an_action_that_ends_its_process_ends_the_container(
         with pytest.raises(aiohttp.ClientError):
             await run(driver.address(ONE))
         await told(driver, ONE)
+        assert ending in driver.ending(ONE)
 
 
 async def test_what_ended_meanwhile_is_told_at_the_start(world: ProcessWorld) -> None:

@@ -201,7 +201,7 @@ async def test_the_end_of_a_container_is_told_and_replaced(world: World) -> None
             await router.until(lambda: router.total(HELLO))
             (first,) = world.engine.containers
             world.engine.end(first)
-            await router.until(lambda: router.ended == [first])
+            await router.until(lambda: first in router.ended)
             await router.arrive(HELLO)
             await router.until(lambda: router.total(HELLO))
             assert first not in await world.records()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from slotway.drivers.base import DriverError
-from slotway.manager.action import CRASH_PAUSE_S_MAX, FAILURES_TOLD, SHORT_S, TROUBLE_S, Action
+from slotway.manager.action import CRASH_PAUSE_S_MAX, SHORT_S, TROUBLE_S, Action
 from slotway.manager.endings import ACTIONS_MAX, ENDINGS_MAX, Ending, Endings
 from slotway.v1 import ledger_pb2
 
@@ -25,21 +25,29 @@ def test_the_first_crash_is_replaced_at_once_and_each_further_one_later() -> Non
         pauses.append(0.0 if until is None else until - now)
         now = (until or now) + 0.05
     assert pauses[0] == 0.0
-    for before, pause in pairwise(pauses[1:6]):
+    for before, pause in pairwise(pauses[1:5]):
         assert 1.3 <= pause / before <= 3.0
     assert 0.8 * CRASH_PAUSE_S_MAX <= max(pauses) <= 1.2 * CRASH_PAUSE_S_MAX
 
 
-def test_crashes_of_a_crowd_are_few_and_those_of_old_containers_none() -> None:
+def test_crashes_of_a_crowd_are_one_and_those_of_old_containers_make_no_row() -> None:
     action, now = new(), 1000.0
     for _ in range(100):
-        action.crashed(ERROR, 0.01, now)
+        action.crashed(ERROR, 0.5, now)
+        now += 0.001
+    assert (action.crashes, action.pause_until(now)) == (1, None)
+    now += 0.5
+    for _ in range(100):  # of their successors
+        action.crashed(ERROR, 0.4, now)
+        now += 0.001
     assert action.crashes == 2
+    assert action.pause_until(now) is not None
     action = new()
-    for _ in range(100):
+    for _ in range(10):
         action.crashed(ERROR, SHORT_S, now)
         assert action.pause_until(now) is None
-        now += 0.01
+        now += 1.1 * SHORT_S
+    assert action.crashes == 1
 
 
 def test_a_container_that_served_for_a_while_ends_the_row() -> None:
@@ -56,24 +64,25 @@ def test_a_container_that_served_for_a_while_ends_the_row() -> None:
 def test_an_init_that_succeeds_does_not_end_the_pause_of_crashes() -> None:
     action, now = new(), 1000.0
     action.crashed(ERROR, 0.01, now)
-    action.crashed(ERROR, 0.01, now)
+    action.crashed(ERROR, 0.01, now + 0.02)
     action.served()
-    assert action.pause_until(now) is not None
+    assert action.pause_until(now + 0.02) is not None
 
 
-def test_waiters_are_told_of_crashes_after_some_unless_a_container_serves() -> None:
+def test_waiters_wait_however_often_containers_crash() -> None:
     action, now = new(), 1000.0
-    for crashes in range(1, FAILURES_TOLD + 1):
+    for _ in range(9):
         action.crashed(ERROR, 0.01, now)
-        refusal = action.refusal(now)
-        assert (refusal is not None) == (crashes >= FAILURES_TOLD)
-        assert action.refusal(now, serving=True) is None
-        pause_until = action.pause_until(now)
-        now = (pause_until or now) + (0.05 if crashes < FAILURES_TOLD else 0.0)
-    assert refusal is not None
-    assert refusal.reason == "CREATE_FAILED"
-    assert "crash soon after they come to serve: it ended by itself: exit code 1" in str(refusal)
-    assert action.refusal(now) is None, "the pause is over"
+        assert action.refusal(now) is None
+        now = (action.pause_until(now) or now) + 0.05
+
+
+def test_crashes_beside_a_container_that_goes_on_are_no_row() -> None:
+    action, now = new(), 1000.0
+    for _ in range(9):
+        action.crashed(ERROR, 0.01, now, longest_s=SHORT_S)
+        assert (action.crashes, action.pause_until(now)) == (1, None)
+        now += 0.1
 
 
 def test_trouble_is_told_until_it_is_over() -> None:
@@ -90,8 +99,8 @@ def test_trouble_is_told_until_it_is_over() -> None:
     assert trouble.pause.ToMilliseconds() > 1000
     action.served()
     assert action.trouble(now + 0.25) is None
-    for _ in range(2):
-        action.crashed(ERROR, 0.01, now)
+    for at in (now, now + 0.02):
+        action.crashed(ERROR, 0.01, at)
     crashing = action.trouble(now + 1.0)
     assert crashing is not None
     assert (crashing.failures, crashing.reason) == (2, str(ERROR))

@@ -366,7 +366,7 @@ def test_other_revisions_drain_and_end() -> None:
     decisions = plan_action(_view([old, new, spent], [RouterView("a")], revision=2))
     assert decisions.drains == [("old", "the action was updated")]
     assert [(o.container, o.target) for o in decisions.recalls] == [("old", 0)]
-    assert decisions.destroys == [("spent", "drained")]
+    assert decisions.destroys == [("spent", "")]
     assert decisions.grants == []
     gone = plan_action(_view([new], [RouterView("a", waiting=5)], revision=0))
     assert (gone.drains, gone.create) == ([("new", "the action was deleted")], 0)

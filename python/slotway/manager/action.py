@@ -19,7 +19,7 @@ ENDS_TOLD = 2
 """A container that ends while it loads may have been killed; with the next one it is the code."""
 SHORT_S = 5.0
 """A container that crashes after less than this crashes for a reason that the next one has, too."""
-CRASH_PAUSE_S_MAX = 10.0
+CRASH_PAUSE_S_MAX = 5.0
 """Requests may be at fault: those that are not shall not wait for long."""
 TROUBLE_S = 60.0
 """A row of crashes is told of for so long after the newest one."""
@@ -45,6 +45,8 @@ class Action:
     crash: SlotwayError | None = None
     """The newest of them."""
     crashed_at: float = -math.inf
+    counted_at: float = -math.inf
+    """When one crashed last that counts."""
     crash_pause_until: float = 0.0
     """No container is created before this, either."""
 
@@ -56,15 +58,20 @@ class Action:
             pause = min(BACK_OFF_S_MAX, BACK_OFF_S * 2.0 ** (self.failures - 1))
             self.not_before = now + pause * random.uniform(0.8, 1.2)
 
-    def crashed(self, error: SlotwayError, served_s: float, now: float) -> None:
-        """A container ended by itself; `served_s` is for how long it had served, or another one
-        that still does. The first one is replaced at once; if its successors crash as soon, each is
-        longer in coming."""
-        since, self.crashed_at, self.crash = self.crashed_at, now, error
-        if now < self.crash_pause_until:
-            return  # it was begun before the pause
-        if served_s >= SHORT_S or now - max(since, self.crash_pause_until) >= SHORT_S:
+    def crashed(
+        self, error: SlotwayError, served_s: float, now: float, *, longest_s: float = 0.0
+    ) -> None:
+        """A container ended by itself that had served for so long; `longest_s` is how long another
+        one has that goes on. The first one is replaced at once; if its successors crash as soon,
+        each is longer in coming. Where one goes on for long, it is not the code: somebody kills the
+        others, or some requests do."""
+        self.crashed_at, self.crash = now, error
+        if now < self.crash_pause_until or now - served_s < self.counted_at:
+            return  # it was begun before the pause, or served before the crash that counted
+        soon = now - max(self.counted_at, self.crash_pause_until) < SHORT_S
+        if max(served_s, longest_s) >= SHORT_S or not soon:
             self.crashes = 0
+        self.counted_at = now
         self.crashes += 1
         if self.crashes > 1:
             pause = min(CRASH_PAUSE_S_MAX, BACK_OFF_S * 2.0 ** (self.crashes - 2))
@@ -92,16 +99,9 @@ class Action:
         """A container came to serve: all is well."""
         self.failures, self.error, self.not_before = 0, None, 0.0
 
-    def refusal(self, now: float, *, serving: bool = False) -> SlotwayError | None:
-        """Why waiting requests are to be refused now; None: they may wait. `serving`: there is a
-        container that serves."""
-        pause_s = self.crash_pause_until - now
-        if self.crashes >= FAILURES_TOLD and pause_s > 0 and not serving:
-            return SlotwayError(
-                f"its containers crash soon after they come to serve: {self.crash}",
-                reason="CREATE_FAILED",
-                retry_delay=timedelta(seconds=pause_s),
-            )
+    def refusal(self, now: float) -> SlotwayError | None:
+        """Why waiting requests are to be refused now; None: they may wait. Crashes of containers
+        that served are no reason: another request may be at fault, or somebody who kills them."""
         if self.error is None or now >= self.not_before:
             return None
         if isinstance(self.error, EndedLoadingError) and self.failures < ENDS_TOLD:

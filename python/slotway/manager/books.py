@@ -26,7 +26,7 @@ from slotway.manager.endings import Endings
 from slotway.manager.plan import (
     Admission,
     Decisions,
-    Inventory,
+    Outlook,
     Phase,
     Tempo,
     Wish,
@@ -51,6 +51,8 @@ from slotway.v1.ledger_pb2 import (
 
 log = structlog.get_logger(__name__)
 
+IN_VAIN_S = 0.05
+"""Wishes in vain are looked at again after this, or when a container's state changes."""
 WHY_MAX = 300
 """Characters of an error that are recorded with a container."""
 
@@ -84,7 +86,10 @@ class Books:
         self._by_action: dict[str, set[str]] = {}
         self._wishes: dict[str, Wish] = {}
         """Of the hungry actions' newest plans: containers that could not be created yet."""
-        self.inventory: Inventory | None = None
+        self._in_vain: list[tuple[str, int]] | None = None
+        """Wishes of which none could be granted, and nothing has changed since."""
+        self._again = 0.0
+        self.outlook: Outlook | None = None
         """In the middle of a plan: what the cluster had when it began."""
         self._wakes: dict[str, float] = {}
         self._driver, self._keys, self._clock = driver, keys, clock
@@ -167,6 +172,7 @@ class Books:
         if not container.is_cell:
             self.dirty.add(container.record.action)
         if container.is_cell or container.phase in (Phase.ENDING, Phase.DRAINING):
+            self._in_vain = None
             self.dirty.update(self.hungry)
 
     def of(self, action: str) -> Iterable[Container]:
@@ -203,6 +209,7 @@ class Books:
         self, container: Container, state: ledger_pb2.ContainerState.ValueType, reason: str = ""
     ) -> None:
         """Stages a change of state."""
+        self._in_vain = None
         container.enter(state, self._clock(), reason)
         self.ledger.touch(container.id)
         self.touched(container)
@@ -294,7 +301,7 @@ class Books:
     def plan(self) -> dict[str, Decisions]:
         """Plans the dirty actions, stages what was decided, and returns it."""
         plans: dict[str, Decisions] = {}
-        wishing, self.inventory = False, None
+        wishing, self.outlook = False, None
         names, self.dirty = sorted(self.dirty), set()
         for name in names:
             self.hungry.discard(name)
@@ -358,10 +365,15 @@ class Books:
         self._wishes = {wish.action: wish for wish in left}
         if self.addresses.left() == 0:
             return  # no eviction would help
+        wishes = [(wish.action, wish.count) for wish in left]
         if fits(self, left):
             admission = Admission(create={wish.action: wish.count for wish in left})
+        elif wishes == self._in_vain and now < self._again:
+            return  # nothing has changed but the time
         else:
             admission = admit(inventory_of(self, now), left)
+            vain = not (admission.create or admission.evict or admission.retire)
+            self._in_vain, self._again = (wishes if vain else None), now + IN_VAIN_S
         for name in admission.evict:
             self.drain(self.containers[name], "another action needs its room")
         for name in admission.retire:

@@ -62,11 +62,14 @@ def ended(books: Books, container: Container, cause: str, now: float) -> None:
             loading = container.state == CONTAINER_STATE_INITIALISING
             why = f"{ENDED_STARTING}: {cause}" if cause else ENDED_STARTING
             _failed(books, action, EndedLoadingError(cause) if loading else DriverError(why), now)
-    elif container.phase is Phase.READY and action is not None:
-        # Where one goes on for long, it is not the code: somebody kills the others, or requests do.
-        ready = [one for one in books.of(action.record.name) if one.phase is Phase.READY]
-        longest_s = max(math.inf if one.ready_at is None else now - one.ready_at for one in ready)
-        action.crashed(DriverError(reason), longest_s, now)
+    elif crashed and action is not None:  # also while it drains: a broken connection begins that
+        others = [one for one in books.of(action.record.name) if one.phase is Phase.READY]
+        action.crashed(
+            DriverError(reason),
+            _served_s(container, now),
+            now,
+            longest_s=max((_served_s(one, now) for one in others), default=0.0),
+        )
         books.dirty.add(action.record.name)
     books.endings.note(
         Ending(
@@ -79,6 +82,11 @@ def ended(books: Books, container: Container, cause: str, now: float) -> None:
             time.time_ns() // 1_000_000,
         )
     )
+
+
+def _served_s(container: Container, now: float) -> float:
+    """For how long it has served; for ever, if that was not under this leader alone."""
+    return math.inf if container.ready_at is None else now - container.ready_at
 
 
 def refusal_of(books: Books, name: str, now: float) -> SlotwayError | None:
@@ -97,8 +105,7 @@ def refusal_of(books: Books, name: str, now: float) -> SlotwayError | None:
         c.phase in (Phase.COMING, Phase.READY) for c in books.of(name)
     ):
         return used_up
-    serving = action.crashes > 0 and any(c.phase is Phase.READY for c in books.of(name))
-    return action.refusal(now, serving=serving)
+    return action.refusal(now)
 
 
 def _action_of(books: Books, container: Container) -> Action | None:

@@ -9,11 +9,11 @@ from slotway.manager.plan import (
     ContainerView,
     Held,
     Inventory,
+    Outlook,
     Phase,
     Room,
     RouterView,
     Wish,
-    reach,
 )
 from slotway.v1.ledger_pb2 import CONTAINER_STATE_READY
 
@@ -40,9 +40,9 @@ def inventory_of(books: Books, now: float) -> Inventory:
             held.append(Held(c.id, "", memory_mib, c.since, idle_at=0.0))
         else:
             ready_at = c.since if c.state == CONTAINER_STATE_READY else None
-            idle_at = _idle_at(books, c, now) if ready_at is not None else None
-            shared = bool(books.ledger.staged_shares(c.id))
-            held.append(Held(c.id, c.record.action, memory_mib, ready_at, idle_at, shared))
+            shares = books.ledger.staged_shares(c.id) if ready_at is not None else {}
+            idle_at = _idle_at(books, c, shares, now) if ready_at is not None else None
+            held.append(Held(c.id, c.record.action, memory_mib, ready_at, idle_at, bool(shares)))
     return Inventory(
         limits=Room(books.policy.containers_max, books.policy.memory_mib_max),
         held=held,
@@ -54,12 +54,13 @@ def inventory_of(books: Books, now: float) -> Inventory:
     )
 
 
-def _idle_at(books: Books, container: Container, now: float) -> float | None:
+def _idle_at(
+    books: Books, container: Container, shares: dict[str, int], now: float
+) -> float | None:
     """Since when nothing has run in a ready container, as far as is known; None: something runs.
 
     Routers that were not heard of for long do not keep it from making way.
     """
-    shares = books.ledger.staged_shares(container.id)
     if not shares:
         return container.since if container.idle_since is None else container.idle_since
     since = container.since
@@ -112,7 +113,7 @@ def room_for(
 ) -> int:
     """How many more containers of the action the limits may ever admit, as far as it wants them."""
     record = action.record
-    if record.memory_mib > books.policy.memory_mib_max:
+    if record.memory_mib > books.policy.memory_mib_max or books.addresses.left() == 0:
         return 0
     pause_until = action.pause_until(now)
     if pause_until is not None:
@@ -131,8 +132,8 @@ def room_for(
     wish = Wish(record.name, room, record.memory_mib, action.admitted_at)
     if fits(books, [wish]):
         return room
-    books.inventory = books.inventory or inventory_of(books, now)
-    return reach(books.inventory, wish)
+    books.outlook = books.outlook or Outlook(inventory_of(books, now))
+    return books.outlook.reach(wish)
 
 
 def fits(books: Books, wishes: Iterable[Wish]) -> bool:

@@ -11,8 +11,9 @@ import base64
 import contextlib
 import os
 import random
+from collections.abc import Coroutine
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -21,6 +22,7 @@ from slotway.drivers.base import (
     ContainerSpec,
     Driver,
     DriverError,
+    EndedLoadingError,
     InitError,
     Label,
 )
@@ -34,6 +36,7 @@ from slotway.v1.ledger_pb2 import (
 )
 
 log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
 
 CREATES_MAX = max(4, 2 * (os.cpu_count() or 1))
 """Containers that the driver creates at once."""
@@ -77,6 +80,8 @@ class Starts:
         self._initialising = asyncio.Semaphore(INITS_MAX)
         self._kept: tuple[str, bytes] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._working: set[asyncio.Task[Any]] = set()
+        """Calls of the driver; some that hang may be waited for no more."""
 
     def attend(
         self,
@@ -125,23 +130,22 @@ class Starts:
     ) -> None:
         error: SlotwayError | None = None
         try:
-            async with self._creating, asyncio.timeout(self._create_s):
+            async with self._creating:
                 self._check_engine(container)
                 container.begun = True
                 record = container.record
-                await self._driver.create(
-                    ContainerSpec(
-                        label,
-                        record.kind,
-                        record.made_for,
-                        record.memory_mib,
-                        record.address,
-                        ledger,
-                        image=action.image,
-                        concurrent=action.concurrent,
-                        network=action.network,
-                    )
+                spec = ContainerSpec(
+                    label,
+                    record.kind,
+                    record.made_for,
+                    record.memory_mib,
+                    record.address,
+                    ledger,
+                    image=action.image,
+                    concurrent=action.concurrent,
+                    network=action.network,
                 )
+                await self._within(self._create_s, self._driver.create(spec))
         except TimeoutError:
             error = DriverError(f"the container was not there after {self._create_s:.0f} s")
         except SlotwayError as exc:
@@ -154,21 +158,53 @@ class Starts:
     async def _initialise(self, container: Container, action: ledger_pb2.ActionRecord) -> None:
         error: SlotwayError | None = None
         try:
-            async with self._initialising, asyncio.timeout(self._init_s + INIT_GRACE_S):
-                code = await self._read(action.code_sha256)
-                await self._driver.init(
-                    ContainerId(container.id),
-                    init_value(action, code, self._api_host),
-                    timedelta(seconds=self._init_s),
-                )
+            async with self._initialising:
+                work = self._load(ContainerId(container.id), action)
+                await self._within(self._init_s + INIT_GRACE_S, work)
         except TimeoutError:
             error = InitError(f"the code was not initialised after {self._init_s:.0f} s")
+        except EndedLoadingError:
+            error = EndedLoadingError(await self._ending_of(ContainerId(container.id)))
         except SlotwayError as exc:
             error = exc
         except Exception as exc:
             log.exception("the driver failed to initialise a container", container=container.id)
             error = DriverError(f"initialising a container failed: {exc}")
         self._inbox.put(Started(container.id, CONTAINER_STATE_INITIALISING, error))
+
+    async def _load(self, container: ContainerId, action: ledger_pb2.ActionRecord) -> None:
+        code = await self._read(action.code_sha256)
+        limit = timedelta(seconds=self._init_s)
+        await self._driver.init(container, init_value(action, code, self._api_host), limit)
+
+    async def _ending_of(self, container: ContainerId) -> str:
+        """How it ended; "" if its engine does not say so soon. Its connection broke first."""
+        with contextlib.suppress(DriverError, TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                while not await self._within(LOOK_S, self._driver.has_ended(container)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        return self._driver.ending(container)
+
+    async def _within(self, seconds: float, work: Coroutine[object, object, _T]) -> _T:
+        """Raises TimeoutError in time also if the work does not let itself be cancelled: a call of
+        the driver that hangs may not keep a container's state, or a place among the creations."""
+        task = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._let_go)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=seconds)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if not done:
+            task.cancel()
+            raise TimeoutError
+        return task.result()
+
+    def _let_go(self, task: asyncio.Task[Any]) -> None:
+        self._working.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever still wanted it has got it
 
     async def _read(self, sha256: str) -> bytes:
         """The code; what was read last is kept, as containers come in crowds. An image may do
@@ -186,11 +222,9 @@ class Starts:
         while True:
             try:
                 self._check_engine(container)
-                async with asyncio.timeout(ENGINE_S):
-                    await self._driver.destroy(name)
-                    if await self._driver.has_ended(name):
-                        self._inbox.put(Ended(container.id))
-                        return
+                if await self._within(ENGINE_S, self._end(name)):
+                    self._inbox.put(Ended(container.id))
+                    return
             except TimeoutError:
                 log.warning("the engine does not answer", container=container.id)
             except DriverError as exc:
@@ -199,6 +233,10 @@ class Starts:
                 log.exception("the driver failed to end a container", container=container.id)
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
             pause = min(DESTROY_RETRY_S_MAX, pause * 1.5)
+
+    async def _end(self, container: ContainerId) -> bool:
+        await self._driver.destroy(container)
+        return await self._driver.has_ended(container)
 
     async def follow_ends(self) -> None:
         """Puts every end that the engine proves into the inbox, for ever."""

@@ -5,7 +5,16 @@ changes its arguments. What they decide is validated once more by the ledger.
 """
 
 from slotway.manager.plan.action import plan_action
-from slotway.manager.plan.cluster import Admission, Held, Inventory, Room, Wish, admit, reach
+from slotway.manager.plan.cluster import (
+    Admission,
+    Held,
+    Inventory,
+    Outlook,
+    Room,
+    Wish,
+    admit,
+    reach,
+)
 from slotway.manager.plan.fair import fair
 from slotway.manager.plan.prewarm import Cell, Refill, Stock, refill
 from slotway.manager.plan.view import (
@@ -28,6 +37,7 @@ __all__ = [
     "Held",
     "Inventory",
     "Order",
+    "Outlook",
     "Phase",
     "Refill",
     "Room",

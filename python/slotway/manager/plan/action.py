@@ -73,7 +73,7 @@ class _Plan:
                 self.out.destroys.append((container.id, "the routers that used it are gone"))
             elif container.phase is Phase.DRAINING:
                 if not holders:
-                    self.out.destroys.append((container.id, "drained"))
+                    self.out.destroys.append((container.id, ""))  # it was told why it drains
                 self._lower_all(container)
             elif container.revision != self.view.revision:
                 why = "the action was updated" if self.view.revision else "the action was deleted"

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -96,10 +97,20 @@ def admit(inventory: Inventory, wishes: Iterable[Wish]) -> Admission:
 
 
 def reach(inventory: Inventory, wish: Wish) -> int:
-    """How many containers of the wish `admit` grants sooner or later, if nothing else changes:
-    residence passes, and what drains ends."""
-    sharing = _Sharing(replace(inventory, residence_s=-math.inf))
-    return sharing.run([wish])
+    """See `Outlook`."""
+    return Outlook(inventory).reach(wish)
+
+
+class Outlook:
+    """What the cluster may come to, for any number of questions."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._sharing = _Sharing(replace(inventory, residence_s=-math.inf))
+
+    def reach(self, wish: Wish) -> int:
+        """How many containers of the wish `admit` grants sooner or later, if nothing else changes:
+        residence passes, and what drains ends."""
+        return self._sharing.fork().run([wish])
 
 
 class _Sharing:
@@ -141,6 +152,16 @@ class _Sharing:
     def _idles(self, one: Held) -> bool:
         aged = not one.shared or _serves_since(one) <= self.aged_at
         return one.idle_at is not None and aged
+
+    def fork(self) -> _Sharing:
+        """A copy that goes its own way; what takes long to find out is found out once."""
+        other = copy(self)
+        other.out, other.spare = Admission(), dict(self.spare)
+        other.containers, other.memory_mib = self.containers.copy(), self.memory_mib.copy()
+        other.left = [left.copy() for left in self.left]
+        other.idle = list(self.idle)
+        other.busy = {action: list(rows) for action, rows in self.busy.items()}
+        return other
 
     def run(self, wishes: Iterable[Wish]) -> int:
         """Returns how many containers were granted, or will be when room has been made."""

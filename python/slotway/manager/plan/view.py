@@ -136,7 +136,7 @@ class Decisions:
     drains: list[tuple[str, str]] = field(default_factory=list)
     """(container, reason for people)."""
     destroys: list[tuple[str, str]] = field(default_factory=list)
-    """(container, reason): nobody who could be heard of holds a share."""
+    """(container, reason): nobody who could be heard of holds a share. "": as it was drained."""
     spread: list[str] = field(default_factory=list)
     """Containers that are not `unspread` any more."""
     peers: dict[str, list[str]] = field(default_factory=dict)
