@@ -14,7 +14,7 @@ from typing import assert_never
 import structlog
 
 from slotway._slotcore import Ledger, LedgerError
-from slotway.drivers.base import ContainerId, Driver, DriverError, EndedLoadingError
+from slotway.drivers.base import ContainerId, Driver, ended_early
 from slotway.errors import SlotwayError
 from slotway.etcd import Client
 from slotway.manager.action import Action
@@ -48,7 +48,6 @@ from slotway.v1 import ledger_pb2, manager_pb2
 
 log = structlog.get_logger(__name__)
 
-ENDED_STARTING = "the container ended while it started"
 _DESTROYING = ledger_pb2.CONTAINER_STATE_DESTROYING
 COPY_S = 0.5
 """How long a takeover waits for its copy of the ledger, before it reads all of it from etcd."""
@@ -376,9 +375,7 @@ class Loop:
             action = self.books.actions.get(container.record.action)
             if action is not None and action.record.revision == container.record.revision:
                 loading = container.state == ledger_pb2.CONTAINER_STATE_INITIALISING
-                starting = f"{ENDED_STARTING}: {how}" if how else ENDED_STARTING
-                what = EndedLoadingError(how) if loading else DriverError(starting)
-                self._failed(action, what)
+                self._failed(action, ended_early(how, loading=loading))
         log.info("container", id=name, action=container.record.action, state="ended")
         self._messages.ended(name, self.books.end(container), how)
 
