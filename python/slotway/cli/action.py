@@ -14,6 +14,7 @@ import typer
 from slotway.cli.options import ActionName, Endpoint, Format, Output, full_name
 from slotway.cli.parameters import ParameterFile, Parameters, ParametersCommand, read
 from slotway.cli.report import EXIT_CODES, as_json, print_json, print_table, reporting, say
+from slotway.cli.runtimes import Concurrent, Docker, Network, choose, is_text
 from slotway.errors import SlotwayError
 
 CODE_BYTES_MAX = 16 * 1024 * 1024
@@ -26,34 +27,6 @@ app = typer.Typer(
 Kind = Annotated[
     str | None,
     typer.Option("--kind", help=f"The runtime; {_KIND} if not given.", show_default=False),
-]
-Docker = Annotated[
-    str | None,
-    typer.Option(
-        "--docker",
-        metavar="IMAGE",
-        help="Run this image, which speaks OpenWhisk's action interface on port 8080; code may be"
-        " left out then.",
-        show_default=False,
-    ),
-]
-Concurrent = Annotated[
-    bool | None,
-    typer.Option(
-        "--concurrent/--no-concurrent",
-        help="Insist on --concurrency above 1 for a runtime that does not declare that it takes"
-        " requests side by side.",
-        show_default=False,
-    ),
-]
-Network = Annotated[
-    bool | None,
-    typer.Option(
-        "--network/--no-network",
-        help="Let it open connections to other hosts; it cannot if not given (with the Docker"
-        " driver: processes always can).",
-        show_default=False,
-    ),
 ]
 Main = Annotated[
     str | None,
@@ -156,7 +129,7 @@ def create(
 
     with connected(endpoint) as client:
         action = Action(name=full_name(name))
-        _runtime(action, kind, docker, concurrent, network)
+        choose(action, kind, docker, concurrent, network)
         if file is None and not action.exec.image:
             raise SlotwayError(
                 "name a file with the code, or an image with --docker", reason="INVALID_FIELD"
@@ -219,7 +192,7 @@ def update(
         except CallError as error:
             if error.reason != "ACTION_NOT_FOUND" or (file is None and docker is None):
                 raise
-        _runtime(action, kind, docker, concurrent, network)
+        choose(action, kind, docker, concurrent, network)
         code = _read_code(action, file) if file is not None else None
         _change(action, kind, main, concurrency, timeout, memory, read(param, param_file))
         _change_numbers(action.limits, containers_min, containers_max, keep_warm)
@@ -404,7 +377,7 @@ def _read_code(action: Any, file: Path) -> bytes:
         raise SlotwayError(f"{file} is larger than 16 MiB", reason="REQUEST_TOO_LARGE")
     if action.exec.image:
         # What the image takes is its own affair.
-        action.exec.binary = binary or not _is_text(code)
+        action.exec.binary = binary or not is_text(code)
         return code
     if not binary and file.suffix != ".py":
         raise SlotwayError(f"{file} is neither a .py nor a .zip file", reason="INVALID_FIELD")
@@ -417,34 +390,6 @@ def _read_code(action: Any, file: Path) -> bytes:
             raise SlotwayError(f"{file} has no __main__.py at its top", reason="INVALID_FIELD")
     action.exec.binary = binary
     return code
-
-
-def _is_text(code: bytes) -> bool:
-    try:
-        code.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _runtime(
-    action: Any,
-    kind: str | None,
-    docker: str | None,
-    concurrent: bool | None,
-    network: bool | None,
-) -> None:
-    """Says in `action` what runs it."""
-    if kind is not None and docker is not None:
-        raise SlotwayError("give either --kind or --docker", reason="INVALID_FIELD")
-    if docker is not None:
-        action.exec.kind, action.exec.image = "blackbox", docker
-    elif kind is not None:
-        action.exec.image = ""
-    if concurrent is not None:
-        action.exec.concurrent = concurrent
-    if network is not None:
-        action.network = network
 
 
 def _change(

@@ -49,6 +49,14 @@ class EndedLoadingError(InitError):
         super().__init__(f"{told}: {how}" if how else told)
 
 
+def ended_early(how: str, *, loading: bool) -> SlotwayError:
+    """The error of a container that ended before it served."""
+    if loading:
+        return EndedLoadingError(how)
+    told = "the container ended while it started"
+    return DriverError(f"{told}: {how}" if how else told)
+
+
 @dataclass(frozen=True, slots=True)
 class Label:
     """What a container carries with it, so that a later Manager can tell whose it is."""

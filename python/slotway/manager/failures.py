@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from slotway.drivers.base import DriverError, EndedLoadingError
+from slotway.drivers.base import DriverError, ended_early
 from slotway.errors import SlotwayError
 from slotway.manager.action import Action
 from slotway.manager.container import Container
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from slotway.manager.books import Books
 
 log = structlog.get_logger(__name__)
-
-ENDED_STARTING = "the container ended while it started"
 
 
 def started(books: Books, happening: Started, now: float) -> None:
@@ -60,8 +58,7 @@ def ended(books: Books, container: Container, cause: str, now: float) -> None:
             books.cells.failed(container, now)
         elif action is not None:
             loading = container.state == CONTAINER_STATE_INITIALISING
-            why = f"{ENDED_STARTING}: {cause}" if cause else ENDED_STARTING
-            _failed(books, action, EndedLoadingError(cause) if loading else DriverError(why), now)
+            _failed(books, action, ended_early(cause, loading=loading), now)
     elif crashed and action is not None:  # also while it drains: a broken connection begins that
         others = [one for one in books.of(action.record.name) if one.phase is Phase.READY]
         action.crashed(
