@@ -2,7 +2,8 @@
 very same container, by turns.
 
 A cold start is what a caller waits for the first answer of a new action: Router, Manager, two
-commits, the engine, `/init`, the grant, the request itself.
+commits, the engine, `/init`, the grant, the request itself. With a stem cell there is no engine in
+it: then it is compared with the bare `/init`.
 """
 
 import asyncio
@@ -24,24 +25,35 @@ from slotway.drivers.docker.container import hardened
 from slotway.drivers.docker.engine import Engine
 from slotway.drivers.docker.network import Network, Subnet
 from slotway.drivers.init import post_init
+from slotway.v1.ledger_pb2 import CONTAINER_STATE_PREWARMED
 
 CODE = b"def main(args):\n    return {}\n"
 VALUE = {"name": "hello", "main": "main", "code": CODE.decode(), "binary": False, "env": {}}
 GOAL = 1.1
+PREWARMED_GOAL_MS = 15.0
 READY_S = 60.0
 
 
 def measure(directory: Path, quick: bool) -> list[figure.Figure]:
     """The area's figures."""
+    rounds = 5 if quick else 20
     try:
-        bare, cold = asyncio.run(_measure(directory, 5 if quick else 20))
+        bare, inits, cold = asyncio.run(_measure(directory, rounds))
+        prewarmed = asyncio.run(_prewarmed(directory, rounds))
     except DriverError as error:
         return [figure.Figure("coldstart.over_engine", None, "", GOAL, str(error))]
     ratio = statistics.median(cold) / statistics.median(bare)
+    over = statistics.median(prewarmed) - statistics.median(inits)
+    note = "medians of the two below"
     return [
-        figure.Figure("coldstart.over_engine", ratio, "", GOAL, "medians of the two below"),
+        figure.Figure("coldstart.over_engine", ratio, "", GOAL, note),
         figure.Figure("coldstart.docker_ms", statistics.median(cold), "ms", note=_spread(cold)),
         figure.Figure("coldstart.engine_ms", statistics.median(bare), "ms", note=_spread(bare)),
+        figure.Figure("coldstart.prewarmed_over_init_ms", over, "ms", PREWARMED_GOAL_MS, note),
+        figure.Figure(
+            "coldstart.prewarmed_ms", statistics.median(prewarmed), "ms", note=_spread(prewarmed)
+        ),
+        figure.Figure("coldstart.init_ms", statistics.median(inits), "ms", note=_spread(inits)),
     ]
 
 
@@ -49,8 +61,8 @@ def _spread(values: list[float]) -> str:
     return f"{min(values):.0f} to {max(values):.0f}, {len(values)} times"
 
 
-async def _measure(directory: Path, rounds: int) -> tuple[list[float], list[float]]:
-    bare, cold = [], []
+async def _measure(directory: Path, rounds: int) -> tuple[list[float], list[float], list[float]]:
+    bare, inits, cold = [], [], []
     async with _engine() as engine, _cluster(directory) as endpoint, Client(endpoint) as client:
         name = f"bench-{os.getpid()}"
         subnet = Subnet("198.19.240.0/20")
@@ -58,23 +70,48 @@ async def _measure(directory: Path, rounds: int) -> tuple[list[float], list[floa
         place = await network.ensure("bench")
         try:
             for number in range(1, rounds + 1):
-                bare.append(await _by_hand(engine, place, subnet, number))
-                action = f"bench/cold-{number}"
-                await client.put_action(action, CODE)
-                begun = time.perf_counter()
-                await client.invoke(action, {}, timeout=60)
-                cold.append((time.perf_counter() - begun) * 1e3)
-                await client.delete_action(action)
+                whole, init = await _by_hand(engine, place, subnet, number)
+                bare.append(whole)
+                inits.append(init)
+                cold.append(await _cold(client, f"bench/cold-{number}"))
                 # The engine is to have nothing else to do in the next turn.
                 while (await client.cluster()).containers:  # noqa: ASYNC110 - another process's
                     await asyncio.sleep(0.1)
         finally:
             await network.remove()
-    return bare, cold
+    return bare, inits, cold
 
 
-async def _by_hand(engine: Engine, network: str, subnet: Subnet, number: int) -> float:
-    """What the engine and the runtime take, with nothing of ours between."""
+async def _prewarmed(directory: Path, rounds: int) -> list[float]:
+    """Milliseconds; each start finds a stem cell, and nothing else going on."""
+    cold = []
+    flags = ["--prewarm", "python:3=1"]
+    async with _cluster(directory, *flags) as endpoint, Client(endpoint) as client:
+        for number in range(rounds):
+            while True:
+                states = [one.record.state for one in (await client.cluster()).containers]
+                if states == [CONTAINER_STATE_PREWARMED]:
+                    break
+                await asyncio.sleep(0.1)
+            cold.append(await _cold(client, f"bench/prewarmed-{number}"))
+    return cold
+
+
+async def _cold(client: Client, action: str) -> float:
+    """Milliseconds to the first answer of a new action, which is deleted after it."""
+    await client.put_action(action, CODE)
+    begun = time.perf_counter()
+    await client.invoke(action, {}, timeout=60)
+    taken = (time.perf_counter() - begun) * 1e3
+    await client.delete_action(action)
+    return taken
+
+
+async def _by_hand(
+    engine: Engine, network: str, subnet: Subnet, number: int
+) -> tuple[float, float]:
+    """What the engine and the runtime take, with nothing of ours between, and what `/init` takes of
+    it; milliseconds."""
     address = subnet.address(number)
     label = Label("bench", 1, ContainerId(f"b{number}"), "1.1")
     spec = ContainerSpec(label, "python:3", 1, 256, address, "bench")
@@ -91,8 +128,10 @@ async def _by_hand(engine: Engine, network: str, subnet: Subnet, number: int) ->
                 writer.close()
                 break
             await asyncio.sleep(0.002)
+        initialised = time.perf_counter()
         await post_init(address, VALUE, timedelta(seconds=30))
-        return (time.perf_counter() - begun) * 1e3
+        ended = time.perf_counter()
+        return (ended - begun) * 1e3, (ended - initialised) * 1e3
     finally:
         await engine.call("DELETE", path, force="true", v="true", timeout_s=30)
 
@@ -108,10 +147,11 @@ async def _engine():
 
 
 @contextlib.asynccontextmanager
-async def _cluster(directory: Path):
+async def _cluster(directory: Path, *flags: str):
     """`slotway dev` with one Router; gives its address."""
-    data_dir = directory / "cluster"
+    data_dir = directory / f"cluster{len(flags)}"
     command = ["dev", "--routers", "1", "--driver", "docker", "--data-dir", str(data_dir)]
+    command += flags
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "slotway.cli", *command), stdout=subprocess.DEVNULL
     )

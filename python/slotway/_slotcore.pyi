@@ -1,4 +1,5 @@
-"""Types of the extension: the exact accounting (`Ledger`, `SlotTable`) and the data plane (`DataPlane`).
+"""Types of the extension: the exact accounting (`Ledger`, `SlotTable`), the data plane (`DataPlane`) and the
+load generator (`Load`).
 
 Terms are `(epoch, revision)`, versions `(epoch, revision, counter)`; both compare as tuples. Routers are named by their
 incarnation, containers by their id. Nothing here reads a clock for safety, and nothing blocks on I/O.
@@ -15,6 +16,9 @@ __all__ = [
     "Events",
     "Ledger",
     "LedgerError",
+    "Load",
+    "LoadReport",
+    "LoadedAction",
     "Order",
     "Slot",
     "SlotTable",
@@ -119,6 +123,9 @@ class Ledger:
     # What the plan wants.
     def add(self, container: str, capacity: int) -> None:
         """Stages a new record without shares."""
+    def give(self, container: str, capacity: int) -> None:
+        """Stages the record with a capacity: a stem cell, which was added with 0, becomes an action's. LedgerError if
+        it has a capacity already."""
     def touch(self, container: str) -> None:
         """Stages a rewrite of the record, because a field that the ledger does not know has changed."""
     def remove(self, container: str) -> None:
@@ -235,9 +242,12 @@ class DataPlane:
         idle_close_ms: int = 1_000,
         threads: int = 1,
         planted_bug: str = "",
+        nested_max_wait_ms: int = 5_000,
+        actions_listen: str | None = None,
     ) -> Self:
         """Binds `listen` (host:port, port 0: any) at once; raises OSError. `upstream` is the path of the Python server's
-        Unix socket. `planted_bug` is for tests of the checks: "one_too_many" sends C+1."""
+        Unix socket. Requests that come in at `actions_listen`, which other Routers may have bound too, or with the
+        metadata `slotway-caller`, are of running actions, and wait for `nested_max_wait_ms` at most. `planted_bug` is for tests of the checks: "one_too_many" sends C+1."""
     @property
     def address(self) -> str:
         """host:port that is bound."""
@@ -265,8 +275,8 @@ class DataPlane:
         parameters: bytes,
     ) -> bool:
         """Obeys an order; False if it is stale. An unknown container with target 0 is obeyed and acknowledged too."""
-    def ended(self, manager: str, stream: int, term: Term, container: str) -> bool:
-        """The container has ended: its slots are void, what runs on it ends as CONTAINER_LOST."""
+    def ended(self, manager: str, stream: int, term: Term, container: str, how: str = "") -> bool:
+        """The container has ended: its slots are void, what runs on it ends as CONTAINER_LOST, with `how`."""
     def peers(self, action: str, peers: Sequence[tuple[str, str, int]]) -> None:
         """Replaces the action's peers: (incarnation, address, waiting)."""
     def drop_peers(self) -> None:
@@ -316,3 +326,76 @@ class Events:
     @property
     def troubles(self) -> list[tuple[str, str, int]]:
         """(container, "overrun" | "refused", slots newly affected since the last call)."""
+
+@final
+class Load:
+    """An open-loop load generator: requests arrive by a schedule that does not wait for answers, and a latency is
+    counted from the moment that the schedule named. The schedule depends on the arguments alone."""
+
+    def __new__(
+        cls,
+        *,
+        endpoints: list[str],
+        targets: list[tuple[str, bytes, float]],
+        rate: float,
+        duration_s: float,
+        arrivals: str = "poisson",
+        factor: float = 1.0,
+        period_s: float = 1.0,
+        connections: int = 1,
+        deadline_s: float = 60.0,
+        outstanding_max: int = 10_000,
+        late_s: float = 1.0,
+        bucket_s: float = 0.1,
+        seed: int = 0,
+    ) -> Self:
+        """`endpoints` are Routers' front doors, "address:port". `targets` are (action, payload, weight). `rate` is in
+        requests per second. `arrivals`: "constant"; "poisson"; "bursty", with half of the requests in bursts of
+        `factor` times the rate, one each `period_s`; "wave", which swings by the part `factor` around the rate. Raises
+        ValueError if that makes no sense."""
+    def run(self) -> LoadReport:
+        """Sends everything and waits for all answers; blocks without the interpreter's lock. ConnectionError if a front
+        door does not answer."""
+    def stop(self) -> None:
+        """From another thread: no more requests arrive, those under way are waited for."""
+    def progress(self) -> tuple[int, int, int]:
+        """From another thread: requests that arrived, succeeded, failed."""
+
+@final
+class LoadReport:
+    """What became of all requests. Moments are those of `time.monotonic_ns`."""
+
+    @property
+    def began_ns(self) -> int: ...
+    @property
+    def ended_ns(self) -> int: ...
+    @property
+    def actions(self) -> list[LoadedAction]:
+        """In the order of the targets."""
+    def lag_us(self, quantile: float) -> int:
+        """How late the generator itself was."""
+
+@final
+class LoadedAction:
+    """What became of one action's requests."""
+
+    @property
+    def action(self) -> str: ...
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Requests by how they ended: "ok", "application error", an error's reason, "status N", "connection", "no
+        answer", "not sent"."""
+    @property
+    def late(self) -> int:
+        """Succeeded after more than `late_s`."""
+    @property
+    def seen_max(self) -> int:
+        """The greatest number `"seen"` in a result: a witness's."""
+    @property
+    def gap_ns(self) -> tuple[int, int]:
+        """The longest time between two successes, and the moment of the second one."""
+    @property
+    def buckets(self) -> list[tuple[int, int, int, int]]:
+        """The time in parts of `bucket_s`: (arrived, succeeded, failed, greatest latency in µs)."""
+    def latency_us(self, quantile: float) -> int:
+        """Of those that succeeded, from the moment that the schedule named."""

@@ -12,6 +12,7 @@ have run.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from slotway.errors import SlotwayError
 from slotway.status import CallError, from_rpc_error
 from slotway.v1 import action_pb2 as _actions
 from slotway.v1 import cluster_pb2 as _cluster
-from slotway.v1.action_pb2 import Action, Exec, Limits
+from slotway.v1.action_pb2 import Action, Exec, Limits, Trouble
 from slotway.v1.action_pb2_grpc import ActionServiceStub
 from slotway.v1.cluster_pb2 import Cluster
 from slotway.v1.cluster_pb2_grpc import ClusterServiceStub
@@ -42,6 +43,7 @@ __all__ = [
     "Cluster",
     "Exec",
     "Limits",
+    "Trouble",
 ]
 
 MESSAGE_BYTES_MAX = 24 * 1024 * 1024
@@ -140,7 +142,9 @@ class Client:
         request = InvokeRequest(action=action, payload=payload, activation_id=activation_id)
         async with _translated():
             response = await self._router.Invoke(
-                request, timeout=INVOKE_TIMEOUT_SECONDS if timeout is None else timeout
+                request,
+                timeout=INVOKE_TIMEOUT_SECONDS if timeout is None else timeout,
+                metadata=_caller(),
             )
         if response.WhichOneof("outcome") == "application_error":
             failed = response.application_error
@@ -156,12 +160,18 @@ class Client:
     async def put_action(
         self,
         name: str,
-        code: bytes,
+        code: bytes = b"",
         *,
         concurrency: int = 1,
         timeout: float = 60.0,  # noqa: ASYNC109 - the action's own
         memory_mib: int = 256,
+        containers_min: int = 0,
+        containers_max: int | None = None,
+        keep_warm: float | None = None,
         kind: str = "python:3",
+        image: str = "",
+        concurrent: bool = False,
+        network: bool = False,
         main: str = "main",
         parameters: Mapping[str, Any] | None = None,
         expected_revision: int | None = None,
@@ -169,16 +179,36 @@ class Client:
         """Creates or replaces an action; returns it with its revision.
 
         `code` is a source file, or a zip archive with a __main__.py; `timeout` is how long one run
-        may take; `parameters` are default arguments. For `expected_revision` see `replace_action`.
+        may take; `parameters` are default arguments. There are `containers_min` to
+        `containers_max` containers; one without any share is kept for `keep_warm` seconds. For
+        `expected_revision` see `replace_action`.
+        `image` is run instead of a runtime of ours, and can do without code; `concurrent` insists
+        on a concurrency above 1 though its runtime does not declare that it can; `network` lets
+        it open connections to other hosts.
         """
         action = Action(
             name=name,
-            exec=Exec(kind=kind, main=main, binary=code.startswith(_ZIP)),
-            limits=Limits(concurrency=concurrency, memory_mib=memory_mib),
+            exec=Exec(
+                kind="blackbox" if image else kind,
+                main=main,
+                binary=code.startswith(_ZIP),
+                image=image,
+                concurrent=concurrent,
+            ),
+            limits=Limits(
+                concurrency=concurrency,
+                memory_mib=memory_mib,
+                containers_min=containers_min,
+                containers_max=containers_max,
+            ),
             parameters=json.dumps(dict(parameters or {})).encode(),
+            network=network,
         )
         action.limits.timeout.FromMilliseconds(round(timeout * 1000))
-        return await self.replace_action(action, code, expected_revision=expected_revision)
+        if keep_warm is not None:
+            action.limits.keep_warm.FromMilliseconds(round(keep_warm * 1000))
+        given = None if image and not code else code
+        return await self.replace_action(action, given, expected_revision=expected_revision)
 
     async def replace_action(
         self, action: Action, code: bytes | None = None, *, expected_revision: int | None = None
@@ -199,6 +229,13 @@ class Client:
         request = _actions.GetActionRequest(name=name)
         async with _translated():
             return (await self._actions.GetAction(request, timeout=TIMEOUT_SECONDS)).action
+
+    async def get_trouble(self, name: str) -> Trouble | None:
+        """What goes wrong with an action's containers at present; None: nothing that is known."""
+        request = _actions.GetActionRequest(name=name)
+        async with _translated():
+            response = await self._actions.GetAction(request, timeout=TIMEOUT_SECONDS)
+        return response.trouble if response.HasField("trouble") else None
 
     async def get_code(self, name: str) -> bytes:
         """Reads an action's code."""
@@ -224,13 +261,21 @@ class Client:
         async with _translated():
             await self._actions.DeleteAction(request, timeout=TIMEOUT_SECONDS)
 
-    async def cluster(self) -> Cluster:
-        """The cluster as its leader sees it."""
+    async def cluster(self, *, with_ended: bool = False) -> Cluster:
+        """The cluster as its leader sees it; with the newest containers that ended, if wanted."""
+        request = _cluster.GetClusterRequest(with_ended=with_ended)
         async with _translated():
-            response = await self._cluster.GetCluster(
-                _cluster.GetClusterRequest(), timeout=TIMEOUT_SECONDS
-            )
+            response = await self._cluster.GetCluster(request, timeout=TIMEOUT_SECONDS)
         return response.cluster
+
+    async def log(self, container_id: str, *, activation_id: str = "", lines: int = 0) -> list[str]:
+        """The last lines that a container printed, or an activation in it; 0 stands for 1000."""
+        request = _cluster.GetContainerLogRequest(
+            container_id=container_id, activation_id=activation_id, lines=lines
+        )
+        async with _translated():
+            answer = await self._cluster.GetContainerLog(request, timeout=TIMEOUT_SECONDS)
+        return list(answer.lines)
 
     async def watch(self) -> AsyncGenerator[Cluster, None]:
         """The cluster now, and again after each change; ends with a CallError when the leader
@@ -238,6 +283,12 @@ class Client:
         async with _translated():
             async for response in self._cluster.WatchCluster(_cluster.WatchClusterRequest()):
                 yield response.cluster
+
+
+def _caller() -> tuple[tuple[str, str], ...]:
+    """Says of a request that it comes from within an action."""
+    container = os.environ.get("SLOTWAY_CONTAINER")
+    return (("slotway-caller", container),) if container else ()
 
 
 @asynccontextmanager

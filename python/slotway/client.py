@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from slotway import aio
-from slotway.aio import Action, Activation, Cluster
+from slotway.aio import Action, Activation, Cluster, Trouble
 
 _T = TypeVar("_T")
 
@@ -69,17 +69,24 @@ class Client:
     def put_action(
         self,
         name: str,
-        code: bytes,
+        code: bytes = b"",
         *,
         concurrency: int = 1,
         timeout: float = 60.0,
         memory_mib: int = 256,
+        containers_min: int = 0,
+        containers_max: int | None = None,
+        keep_warm: float | None = None,
         kind: str = "python:3",
+        image: str = "",
+        concurrent: bool = False,
+        network: bool = False,
         main: str = "main",
         parameters: Mapping[str, Any] | None = None,
         expected_revision: int | None = None,
     ) -> Action:
-        """Creates or replaces an action; `timeout` is how long one run may take, in seconds."""
+        """Creates or replaces an action; `timeout` is how long one run may take, `keep_warm` how
+        long a container without any share is kept, both in seconds."""
         return self._wait(
             self._client.put_action(
                 name,
@@ -87,7 +94,13 @@ class Client:
                 concurrency=concurrency,
                 timeout=timeout,
                 memory_mib=memory_mib,
+                containers_min=containers_min,
+                containers_max=containers_max,
+                keep_warm=keep_warm,
                 kind=kind,
+                image=image,
+                concurrent=concurrent,
+                network=network,
                 main=main,
                 parameters=parameters,
                 expected_revision=expected_revision,
@@ -106,6 +119,10 @@ class Client:
         """Reads one action."""
         return self._wait(self._client.get_action(name))
 
+    def get_trouble(self, name: str) -> Trouble | None:
+        """What goes wrong with an action's containers at present; None: nothing that is known."""
+        return self._wait(self._client.get_trouble(name))
+
     def get_code(self, name: str) -> bytes:
         """Reads an action's code."""
         return self._wait(self._client.get_code(name))
@@ -118,9 +135,13 @@ class Client:
         """Deletes an action; its containers drain."""
         self._wait(self._client.delete_action(name, expected_revision=expected_revision))
 
-    def cluster(self) -> Cluster:
-        """The cluster as its leader sees it."""
-        return self._wait(self._client.cluster())
+    def cluster(self, *, with_ended: bool = False) -> Cluster:
+        """The cluster as its leader sees it; with the newest containers that ended, if wanted."""
+        return self._wait(self._client.cluster(with_ended=with_ended))
+
+    def log(self, container_id: str, *, activation_id: str = "", lines: int = 0) -> list[str]:
+        """The last lines that a container printed, or an activation in it; 0 stands for 1000."""
+        return self._wait(self._client.log(container_id, activation_id=activation_id, lines=lines))
 
     def watch(self) -> Iterator[Cluster]:
         """The cluster now, and again after each change; ends with a CallError when the leader

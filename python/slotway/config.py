@@ -32,16 +32,22 @@ if TYPE_CHECKING:
     from slotway.etcd import Access
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_STOCK = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration(text: str) -> timedelta:
+    """What "500ms", "30s", "5m" or "1h" mean; ValueError if it is not such a text."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError('not a duration: write a number and a unit, as in "500ms", "30s" or "5m"')
+    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
 
 
 def _duration(value: object) -> object:
     if isinstance(value, timedelta):
         return value
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('not a duration: write a number and a unit, as in "500ms", "30s" or "5m"')
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    return duration(value if isinstance(value, str) else "")
 
 
 def _words(value: object) -> object:
@@ -55,14 +61,36 @@ def _pairs(value: object) -> object:
         return value
     parts = [part.partition("=") for part in re.split(r"[,\s]+", value) if part]
     if not all(sign for _, sign, _ in parts):
-        raise ValueError('not pairs: write kind=image, as in "python:3=slotway/python:3"')
-    return {key: image for key, _, image in parts}
+        raise ValueError('not pairs: write kind=value, as in "python:3=slotway/python:3"')
+    return {key: text for key, _, text in parts}
+
+
+def _stocks(value: dict[str, str]) -> dict[str, str]:
+    for kind, text in value.items():
+        match = _STOCK.fullmatch(text)
+        if match is None or int(match[1]) > int(match[2] or match[1]) or int(match[1]) > 1000:
+            raise ValueError(
+                f"{kind}={text}: write the least and the most stem cells to be kept, at most 1000,"
+                ' as in "python:3=2-8", or one number for both'
+            )
+    return value
+
+
+def stock_of(text: str) -> tuple[int, int]:
+    """The least and the most of "2-8" or "2"."""
+    match = _STOCK.fullmatch(text)
+    assert match is not None, text
+    return int(match[1]), int(match[2] or match[1])
 
 
 def _subnet(value: str | None) -> str | None:
     if value is not None and ipaddress.IPv4Network(value).prefixlen > 24:
         raise ValueError("too small: no address is used twice, so /24 is the least")
     return value
+
+
+def _network(value: str | None) -> str | None:
+    return value and str(ipaddress.IPv4Network(value))
 
 
 def split_address(value: str) -> tuple[str, int]:
@@ -197,10 +225,24 @@ class ManagerSection(Listening):
     """Unix sockets; a short path. None: a folder of the user's, named after `data_dir`."""
     driver: Literal["process", "docker", "fake"] = "process"
     docker_socket: str | None = None
-    """None, for these four: see `drivers.docker.options`."""
+    """None, for these five: see `drivers.docker.options`."""
     docker_subnet: Annotated[str | None, AfterValidator(_subnet)] = None
+    docker_out_subnet: Annotated[str | None, AfterValidator(_network)] = None
     docker_cpus: float | None = Field(default=None, ge=0, le=1024)
     docker_images: Annotated[dict[str, str], BeforeValidator(_pairs)] | None = None
+    prewarm: Annotated[dict[str, str], BeforeValidator(_pairs), AfterValidator(_stocks)] = {}
+    """The least and the most stem cells of each kind: "python:3=2-8". Empty: none."""
+    prewarm_ttl: Duration = Field(
+        default=timedelta(minutes=5), ge=timedelta(seconds=1), le=timedelta(days=7)
+    )
+    """How long a stem cell beyond the least is kept."""
+    prewarm_memory_mib: int = Field(default=256, ge=64, le=4096)
+    """A stem cell serves actions of just this memory, in MiB."""
+    prewarm_concurrency: int = Field(default=200, ge=1, le=1000)
+    """The greatest C that a stem cell serves: its limits of processes and files hold so many."""
+    api_host: Address = ""
+    """What actions are told as `__OW_API_HOST`, host:port: the Routers' `actions_listen`. Empty:
+    nothing."""
     code_store: str = ""
     """Any fsspec URL; empty: `data_dir`/code."""
     lease: Duration = Field(
@@ -230,10 +272,22 @@ class ManagerSection(Listening):
         default=timedelta(seconds=30), ge=timedelta(seconds=1), le=timedelta(hours=1)
     )
     """How long a silent Router's containers are left alone although they are needed."""
+    residence: Duration = Field(
+        default=timedelta(seconds=1), ge=timedelta(0), le=timedelta(minutes=10)
+    )
+    """How long a container serves at least, before another action may have its room."""
+
+    @model_validator(mode="after")
+    def _apart(self) -> ManagerSection:
+        if self.docker_subnet and self.docker_out_subnet:
+            one, other = map(ipaddress.IPv4Network, (self.docker_subnet, self.docker_out_subnet))
+            if one.overlaps(other):
+                raise ValueError(f"`docker_subnet` {one} and `docker_out_subnet` {other} overlap")
+        return self
 
     def docker_options(self) -> dict[str, Any]:
         """What was given of `drivers.docker.DockerOptions`."""
-        names = ("socket", "subnet", "cpus", "images")
+        names = ("socket", "subnet", "out_subnet", "cpus", "images")
         given = {name: getattr(self, f"docker_{name}") for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -248,6 +302,14 @@ class RouterSection(Listening):
     max_wait: Duration = Field(
         default=timedelta(seconds=60), ge=timedelta(milliseconds=1), le=timedelta(hours=1)
     )
+    actions_listen: Address = ""
+    """Where actions connect to, host:port, beside `listen`: they can invoke there, and nothing
+    else. All Routers of a machine share it. Its host may be one that comes later, as the Docker
+    network's first address; containers reach it, and so does who routes to it. Empty: nowhere."""
+    nested_max_wait: Duration = Field(
+        default=timedelta(seconds=5), ge=timedelta(milliseconds=1), le=timedelta(hours=1)
+    )
+    """How long a request of a running action may wait: its caller's slot is taken meanwhile."""
     request_bytes_max: int = Field(default=1_048_576, ge=1_024, le=64 * 1_048_576)
     response_bytes_max: int = Field(default=5_242_880, ge=1_024, le=64 * 1_048_576)
     idle_close: Duration = Field(
@@ -264,6 +326,12 @@ class RouterSection(Listening):
     """Native threads of the data plane."""
     planted_bug: Literal["", "one_too_many"] = ""
     """For tests of the checks only."""
+
+    @model_validator(mode="after")
+    def _shared(self) -> RouterSection:
+        if self.actions_listen and split_address(self.actions_listen)[1] == 0:
+            raise ValueError("`actions_listen` needs a port: actions are told of one, not of any")
+        return self
 
 
 class Shared(Section):

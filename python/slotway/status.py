@@ -22,8 +22,9 @@ DOMAIN = "slotway"
 OUT_OF_TIME = "no outcome within the caller's timeout; code that has started runs on"
 
 _DETAILS_KEY = "grpc-status-details-bin"
-_MESSAGE_CHARACTERS_MAX = 4_000
-"""Trailers have to stay below the peers' limit on header lists; a traceback may be any length."""
+_HALF_BYTES_MAX = 3_000
+"""Of half a message in the trailers, where it stands twice, once percent-encoded: from 8 KiB on
+gRPC refuses some of them, and a traceback may be any length."""
 
 CODES: dict[str, grpc.StatusCode] = {
     "ACTION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
@@ -81,10 +82,7 @@ def invalid(field: str, message: str) -> SlotwayError:
 
 def to_status(error: SlotwayError) -> grpc.Status:
     """The status, with its details in the trailers, to end a call with."""
-    message = str(error)
-    if len(message) > _MESSAGE_CHARACTERS_MAX:
-        half = _MESSAGE_CHARACTERS_MAX // 2
-        message = f"{message[:half]}\n…\n{message[-half:]}"
+    message = _fitting(str(error))
     details: list[Any] = [
         error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
     ]
@@ -105,6 +103,29 @@ def to_status(error: SlotwayError) -> grpc.Status:
         status_pb2.Status(code=number, message=message, details=packed)
     )
     return status
+
+
+def _fitting(message: str) -> str:
+    """The message, or its beginning and its end if it is too long."""
+    if sum(map(_cost, message)) <= 2 * _HALF_BYTES_MAX:
+        return message
+    return f"{_within(message)}\n…\n{_within(message[::-1])[::-1]}"
+
+
+def _within(text: str) -> str:
+    left = _HALF_BYTES_MAX
+    for position, character in enumerate(text):
+        left -= _cost(character)
+        if left < 0:
+            return text[:position]
+    return text
+
+
+def _cost(character: str) -> int:
+    """Its bytes as they are, and percent-encoded."""
+    length = len(character.encode("utf-8", "replace"))
+    plain = " " <= character <= "~" and character != "%"
+    return length + (1 if plain else 3 * length)
 
 
 async def abort_with(context: grpc.aio.ServicerContext[Any, Any], error: SlotwayError) -> NoReturn:

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from slotway.drivers.base import ContainerId, DriverError
+from slotway.drivers.base import ContainerId, DriverError, UnfitError
 from slotway.drivers.docker import DockerDriver, DockerOptions
 from slotway.drivers.docker.engine import Engine, EngineError
 from slotway.drivers.docker.network import Subnet
 
-from .containers import ECHO, PATIENCE_S, SOON, DockerWorld, code, connect, run, told
+from .containers import BARRIER, ECHO, PATIENCE_S, SOON, DockerWorld, code, connect, run, told
 
 pytestmark = pytest.mark.docker
 ONE, TWO = ContainerId("one"), ContainerId("two")
@@ -340,9 +340,37 @@ async def test_an_image_runs_side_by_side_only_if_it_says_so(
     async with docker_world.driver(images={"python:3": plain}) as driver:
         with pytest.raises(DriverError, match=r"slotway\.concurrency=true.*concurrency of 1"):
             await driver.create(docker_world.spec(TWO, capacity=2))
+        with pytest.raises(UnfitError, match=r"with --concurrent, if you know") as failed:
+            await driver.check("python:3", "", 2)
+        assert failed.value.what == "capacity"
+        with pytest.raises(UnfitError):
+            await driver.check("blackbox", plain, 2)
+        await driver.check("blackbox", plain, 1)
         await driver.create(docker_world.spec(ONE, capacity=1))
         await driver.init(ONE, code(ECHO), SOON)
         assert (await run(docker_world.spec(ONE).address))["pid"] > 0
+
+
+async def test_who_insists_has_an_image_run_side_by_side(
+    plain: str, driver: DockerDriver, docker_world: DockerWorld
+) -> None:
+    spec = docker_world.spec(ONE, capacity=2)
+    await driver.create(replace(spec, kind="blackbox", image=plain, concurrent=True))
+    await driver.init(ONE, code(BARRIER["def"].replace("COUNT", "2")), SOON)
+    answers = await asyncio.gather(*(run(spec.address) for _ in range(2)))
+    assert [answer["most"] for answer in answers] == [2, 2]
+
+
+async def test_a_silent_engine_cannot_say_what_an_image_can_do(
+    docker_world: DockerWorld, wire: Wire
+) -> None:
+    soon = timedelta(seconds=0.5)
+    async with docker_world.driver(socket=wire.path, answer=soon) as driver:
+        wire.silent.set()
+        await driver.check("python:3", "", 1)
+        with pytest.raises(DriverError, match="did not answer") as failed:
+            await driver.check("python:3", "", 2)
+        assert not isinstance(failed.value, UnfitError)
 
 
 @pytest.mark.parametrize(

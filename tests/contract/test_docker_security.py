@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from slotway.drivers.base import ContainerId
+from slotway.drivers.base import ContainerId, EndedLoadingError
 from slotway.drivers.docker import DockerDriver
 
 from .containers import SOON, DockerWorld, code, connect, post, run, told
@@ -79,6 +79,20 @@ async def test_the_little_that_can_be_written_is_bounded(inside: Inside) -> None
         """
     )
     assert answer == {"error": "ENOSPC"}
+
+
+async def test_a_program_can_be_unpacked_and_run(inside: Inside) -> None:
+    """No restriction, but what runtimes of others need."""
+    await inside.start()
+    answer = await inside.attempt(
+        """
+        with open("/tmp/program", "w") as file:
+            file.write("#!/bin/sh\\necho runs")
+        os.chmod("/tmp/program", 0o700)
+        found = subprocess.check_output(["/tmp/program"], text=True)
+        """
+    )
+    assert answer == {"found": "runs\n"}
 
 
 async def test_the_user_is_nobody_and_has_no_capabilities(inside: Inside) -> None:
@@ -164,6 +178,14 @@ async def test_memory_ends_at_the_limit(inside: Inside, caplog: pytest.LogCaptur
         await told(inside.driver, ONE)
     assert await inside.driver.has_ended(ONE)
     assert "it used more memory than its limit of 64 MiB" in caplog.text
+
+
+async def test_memory_ends_at_the_limit_while_code_is_loaded_too(inside: Inside) -> None:
+    await inside.driver.create(inside.world.spec(ONE, memory_mib=64))
+    source = "import os\nkeep = []\nwhile True: keep.append(bytearray(os.urandom(1024)) * 1024)"
+    with pytest.raises(EndedLoadingError, match="more memory than its limit of 64 MiB"):
+        await inside.driver.init(ONE, code(source), SOON)
+    await told(inside.driver, ONE)
 
 
 async def test_there_is_an_end_to_open_files(inside: Inside) -> None:

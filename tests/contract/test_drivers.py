@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from slotway.drivers import open_driver
-from slotway.drivers.base import ContainerId, DriverError, InitError
+from slotway.drivers.base import ContainerId, DriverError, InitError, UnfitError
 
 from .containers import (
     ECHO,
@@ -60,6 +62,22 @@ async def test_a_created_container_is_listed_and_accepts(engine: Engine) -> None
         assert not await driver.has_ended(ONE)
         status, _ = await post(engine.spec(ONE).address, "/nothing", {})
         assert status == 404
+
+
+async def test_what_can_be_asked_for_is_known_beforehand(engine: Engine) -> None:
+    async with engine.driver() as driver:
+        await driver.check("python:3", "", 1)
+        await driver.check("python:3", "", 200)
+        if driver.name == "docker":
+            # Whether it is there is asked when it matters.
+            await driver.check("blackbox", "slotway/none:1", 1)
+            return
+        spec = replace(engine.spec(ONE), kind="blackbox", image="slotway/none:1")
+        for refused in driver.check("blackbox", "slotway/none:1", 1), driver.create(spec):
+            with pytest.raises(UnfitError, match=r"slotway/none:1: .* Docker driver") as failed:
+                await refused
+            assert failed.value.what == "image"
+        assert await driver.list() == []
 
 
 async def test_creating_again_adopts(engine: Engine) -> None:
@@ -129,6 +147,39 @@ async def test_a_crash_is_told(engine: Engine) -> None:
         engine.crash(ONE)
         await told(driver, ONE)
         assert await driver.has_ended(ONE)
+
+
+async def test_what_a_container_printed_is_kept(engine: Engine) -> None:
+    async with engine.driver() as driver:
+        await driver.create(engine.spec(ONE))
+        says = "def main(args):\n    print('hello', args['number'])\n    return {}\n"
+        await driver.init(ONE, code(says), SOON)
+        for number in range(2):
+            await run(engine.spec(ONE).address, number=number)
+        if driver.name == "fake":
+            assert await driver.log(ONE) == b""
+            return
+        # The engine takes it out of a pipe.
+        async with asyncio.timeout(10):
+            while b"hello 1" not in await driver.log(ONE):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        lines = (await driver.log(ONE)).decode().splitlines()
+        assert [line.split(" ", 1)[1] for line in lines if "hello" in line] == [
+            "a1 stdout: hello 0",
+            "a1 stdout: hello 1",
+        ]
+        with pytest.raises(DriverError, match="no log is kept of container two"):
+            await driver.log(ContainerId("two"))
+
+
+async def test_how_a_container_ended_is_told_in_words(engine: Engine) -> None:
+    async with engine.driver() as driver:
+        await driver.create(engine.spec(ONE))
+        assert driver.ending(ONE) == ""
+        engine.crash(ONE)
+        await told(driver, ONE)
+        how = {"docker": "its program ended with status 137", "process": "SIGKILL", "fake": ""}
+        assert driver.ending(ONE) == how[driver.name]
 
 
 async def test_an_unknown_container_has_ended_and_is_told(engine: Engine) -> None:

@@ -257,9 +257,17 @@ async def test_the_deadline_and_ids_reach_the_action(container: Container) -> No
     assert answer == {"id": "a1", "name": "guest/hello", "deadline": far}
 
 
-@pytest.mark.parametrize(("capacity", "seen"), [(1, ["a1", "123"]), (2, [None, None])])
+@pytest.mark.parametrize(
+    ("capacity", "told", "seen"),
+    [
+        (1, {}, ["a1", "123"]),
+        (2, {}, [None, None]),
+        (200, {"concurrency": 1}, ["a1", "123"]),  # a stem cell, made for more
+        (200, {"concurrency": 2}, [None, None]),
+    ],
+)
 async def test_the_environment_names_the_activation_only_at_c_1(
-    container: Container, capacity: int, seen: list[str | None]
+    container: Container, capacity: int, told: dict[str, int], seen: list[str | None]
 ) -> None:
     await container.start(
         "import os\n"
@@ -269,6 +277,7 @@ async def test_the_environment_names_the_activation_only_at_c_1(
         "            'init': os.environ['FROM_INIT']}\n",
         capacity=capacity,
         env={"FROM_INIT": "yes"},
+        **told,
     )
     assert await container.run(deadline=123) == (200, {"seen": seen, "init": "yes"})
 

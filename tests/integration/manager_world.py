@@ -134,9 +134,19 @@ class World:
         timeout_ms: int = 60_000,
         memory_mib: int = 256,
         expected_revision: int | None = None,
+        containers_min: int = 0,
+        containers_max: int | None = None,
+        keep_warm_ms: int | None = None,
     ) -> action_pb2.Action:
         """Puts an action."""
-        limits = action_pb2.Limits(concurrency=concurrency, memory_mib=memory_mib)
+        limits = action_pb2.Limits(
+            concurrency=concurrency,
+            memory_mib=memory_mib,
+            containers_min=containers_min,
+            containers_max=containers_max,
+        )
+        if keep_warm_ms is not None:
+            limits.keep_warm.FromMilliseconds(keep_warm_ms)
         limits.timeout.FromMilliseconds(timeout_ms)
         action = action_pb2.Action(name=name, exec=action_pb2.Exec(kind="python:3"), limits=limits)
         request = action_pb2.PutActionRequest(

@@ -41,6 +41,7 @@ class ScriptedRouter:
         self.opening: pb.Open | None = None
         """Said instead of the proper one."""
         self.protocols = (1, 1)
+        self._said: dict[str, tuple[int, dict[str, int]]] = {}
         self._streams = itertools.count(1)
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
@@ -104,6 +105,7 @@ class ScriptedRouter:
             self.turn = message.turn
             if message.HasField("welcome"):
                 self.term = message.term
+                self._said.clear()
                 holdings = [
                     pb.Holding(container_id=c, held=n, running=self.running.get(c, 0))
                     for c, n in self.held.items()
@@ -159,6 +161,10 @@ class ScriptedRouter:
                     container_id=container, holding=held, version=self.versions[container]
                 )
         for name, shares in idle.items():
+            said = (self.waiting.get(name, 0), {one.container_id: one.idle for one in shares})
+            if self._said.get(name) == said and not said[0]:
+                continue
+            self._said[name] = said
             message.demand.add(action=name, waiting=self.waiting.get(name, 0), idle=shares)
         if self.obeyed is not None:
             message.obeyed.CopyFrom(self.obeyed)

@@ -79,8 +79,7 @@ async def serve(world: World, router: ScriptedRouter, requests: int) -> None:
     # What the Manager has not been told yet would count as demand for more.
     routers = world.books.routers.by_id.values()
     await world.until(lambda: not any(one.facts.waiting.get(HELLO) for one in routers))
-    for container in list(world.engine.containers):
-        world.engine.end(container)
+    await router.give_back()
     await router.until(lambda: not router.held)
     await world.until(lambda: not world.books.containers)
 
@@ -106,7 +105,8 @@ async def test_the_count_is_raised_with_the_records(
 async def test_the_next_manager_counts_on(world: World, driver: type[NumberedDriver]) -> None:
     ledgers = set()
     for round in (1, 2, 3):
-        async with world.lead(), ScriptedRouter(f"r{round}", world.address) as router:
+        leading = world.lead(keep_warm="0s")
+        async with leading, ScriptedRouter(f"r{round}", world.address) as router:
             await world.put(concurrency=1)
             await serve(world, router, 2)
             record, _ = await count(world)
@@ -148,7 +148,8 @@ async def test_a_lost_commit_gives_no_address_twice(
     async with FaultyClient(Access(endpoints=(world.endpoint,))) as client:
         client.spoils = "/addresses"
         client.faults[number] = fault
-        async with world.lead(client), ScriptedRouter("r0", world.address) as router:
+        leading = world.lead(client, keep_warm="0s")
+        async with leading, ScriptedRouter("r0", world.address) as router:
             await world.put(concurrency=1)
             for _ in range(3):
                 await serve(world, router, 2)
@@ -160,7 +161,7 @@ async def test_a_lost_commit_gives_no_address_twice(
 
 async def test_used_up_addresses_are_a_reason(world: World, driver: type[NumberedDriver]) -> None:
     driver.numbered = Addresses("numbers", 2)
-    async with world.lead(), ScriptedRouter("r0", world.address) as router:
+    async with world.lead(keep_warm="0s"), ScriptedRouter("r0", world.address) as router:
         await world.put(concurrency=1)
         await serve(world, router, 2)
         await router.arrive(HELLO)
@@ -171,7 +172,7 @@ async def test_used_up_addresses_are_a_reason(world: World, driver: type[Numbere
 
 
 async def test_another_subnet_is_refused(world: World, driver: type[NumberedDriver]) -> None:
-    async with world.lead(), ScriptedRouter("r0", world.address) as router:
+    async with world.lead(keep_warm="0s"), ScriptedRouter("r0", world.address) as router:
         await world.put(concurrency=1)
         await serve(world, router, 1)
     driver.numbered = Addresses("others", 1000)

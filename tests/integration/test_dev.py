@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from slotway.aio import Client
+from slotway.aio import CallError, Client
 from slotway.rundir import run_dir
 
 SOURCE = b"""
@@ -165,6 +165,44 @@ async def test_a_cluster_starts_serves_stops_and_comes_back(long_folder: Path) -
             assert (await client.invoke("default/pid", timeout=60)).result["pid"] > 0
         assert await dev.end(signal.SIGTERM) == 0, dev.text()
         assert dev.left() == []
+
+
+SAYS = b"""
+def main(args):
+    for number in range(args["lines"]):
+        print("line", number)
+    return {}
+"""
+
+
+async def test_what_an_activation_printed_is_shown(tmp_path: Path) -> None:
+    async with running(tmp_path, "--routers", "1") as dev:
+        async with await dev.ready() as client:
+            await client.put_action("default/says", SAYS)
+            first = await client.invoke("default/says", {"lines": 3}, timeout=60)
+            second = await client.invoke("default/says", {"lines": 2}, timeout=60)
+            assert first.container_id == second.container_id
+            container = first.container_id
+
+            async def shown(*flags: str) -> list[str]:
+                code, output = await dev.command("container", "logs", container, *flags)
+                assert code == 0, output
+                return [line.split(" ", 1)[1] for line in output.splitlines()]
+
+            # The supervisor takes it out of a pipe.
+            async with asyncio.timeout(30):
+                while len(await shown()) < 5:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            expected = [f"{second.id} stdout: line {number}" for number in range(2)]
+            assert await shown("--activation", second.id) == expected
+            assert await shown("-n", "1") == expected[-1:]
+            with pytest.raises(CallError, match=r"container_id: no log is kept of container none"):
+                await client.log("none")
+            with pytest.raises(CallError, match=r"container_id: not a container's id"):
+                await client.log("../x")
+            with pytest.raises(CallError, match=r"lines: must be at most 10000"):
+                await client.log(container, lines=10_001)
+        assert await dev.end() == 0
 
 
 async def test_a_second_signal_does_not_wait_for_requests(tmp_path: Path) -> None:

@@ -233,10 +233,26 @@ async def test_a_broken_connection_strands_the_slot_until_the_container_ends(
         await invoke(client, "break")
     told = refused(error.value)
     assert (told.code.name, told.reason) == ("UNAVAILABLE", "CONTAINER_LOST")
+    assert "connection broke" in told.message, "nobody tells of an end"
     await door.until(lambda: door.troubles == [("c-1", "overrun", 1)])
     assert door.plane.holdings() == [("c-1", ACTION, 1, 1)]
     assert door.plane.ended("m", 1, (1, 1), "c-1")
     assert door.plane.holdings() == []
+
+
+async def test_a_connection_that_breaks_before_the_end_is_told_waits_for_it(
+    door: Door, client: Client, container: Container
+) -> None:
+    """A container that ends breaks its connections first; why it ended comes a moment later."""
+    door.give(container, 1)
+    call = invoke(client, "break")
+    await door.until(lambda: door.troubles == [("c-1", "overrun", 1)])
+    assert door.plane.ended("m", 1, (1, 1), "c-1", "it ate too much")
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await call
+    told = refused(error.value)
+    assert (told.code.name, told.reason) == ("UNAVAILABLE", "CONTAINER_LOST")
+    assert told.message == "the container ended while the action ran: it ate too much"
 
 
 async def test_what_runs_on_a_container_that_ends_is_lost_at_once(
@@ -245,11 +261,13 @@ async def test_what_runs_on_a_container_that_ends_is_lost_at_once(
     door.give(container, 2)
     runs = [invoke(client, "hold"), invoke(client, "hold")]
     await container.until(lambda: container.running == 2)
-    assert door.plane.ended("m", 1, (1, 1), "c-1")
+    assert door.plane.ended("m", 1, (1, 1), "c-1", "it ate too much")
     for call in runs:
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await call
-        assert refused(error.value).reason == "CONTAINER_LOST"
+        told = refused(error.value)
+        assert told.reason == "CONTAINER_LOST"
+        assert told.message == "the container ended while the action ran: it ate too much"
 
 
 async def test_an_answer_that_is_no_object_did_run(

@@ -123,7 +123,7 @@ class ScriptedPlane:
             self.happen(acknowledgements=[(container, target, version)])
         return True
 
-    def ended(self, manager: str, stream: int, term: Term, container: str) -> bool:
+    def ended(self, manager: str, stream: int, term: Term, container: str, how: str = "") -> bool:
         self._note("ended", container)
         return self.held.pop(container, None) is not None
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf import duration_pb2, timestamp_pb2
 
 from slotway.errors import SlotwayError
 from slotway.status import abort_with, invalid
@@ -67,6 +68,25 @@ CLUSTER = clusters.Cluster(
     ],
 )
 
+ENDED = [
+    clusters.EndedContainer(
+        id="c-9",
+        action="default/hello",
+        revision=7,
+        reason="it ended by itself: SIGKILL",
+        crashed=True,
+        served=duration_pb2.Duration(nanos=500_000_000),
+        ended_at=timestamp_pb2.Timestamp(seconds=1),
+    ),
+    clusters.EndedContainer(
+        id="c-8",
+        action="a/b",
+        revision=2,
+        reason="it was idle",
+        ended_at=timestamp_pb2.Timestamp(seconds=2),
+    ),
+]
+
 
 class Services(RouterServiceServicer, ActionServiceServicer, ClusterServiceServicer):
     """What tests look at: `invoked` and `puts` as they came in."""
@@ -75,6 +95,7 @@ class Services(RouterServiceServicer, ActionServiceServicer, ClusterServiceServi
         self.actions: dict[str, tuple[actions.Action, bytes]] = {}
         self.invoked: list[router.InvokeRequest] = []
         self.puts: list[actions.PutActionRequest] = []
+        self.troubles: dict[str, actions.Trouble] = {}
         self.revision = 0
         self.pages = 0
         self.timeout = 0.0
@@ -145,7 +166,11 @@ class Services(RouterServiceServicer, ActionServiceServicer, ClusterServiceServi
         if request.name not in self.actions:
             await self._unknown(context, request.name)
         action, code = self.actions[request.name]
-        return actions.GetActionResponse(action=action, code=code if request.with_code else None)
+        return actions.GetActionResponse(
+            action=action,
+            code=code if request.with_code else None,
+            trouble=self.troubles.get(request.name),
+        )
 
     async def ListActions(self, request: Any, context: Any) -> actions.ListActionsResponse:  # noqa: N802
         self.pages += 1
@@ -163,7 +188,16 @@ class Services(RouterServiceServicer, ActionServiceServicer, ClusterServiceServi
         return actions.DeleteActionResponse()
 
     async def GetCluster(self, request: Any, context: Any) -> clusters.GetClusterResponse:  # noqa: N802
-        return clusters.GetClusterResponse(cluster=CLUSTER)
+        cluster = clusters.Cluster()
+        cluster.CopyFrom(CLUSTER)
+        cluster.ended.extend(ENDED if request.with_ended else ())
+        return clusters.GetClusterResponse(cluster=cluster)
+
+    async def GetContainerLog(  # noqa: N802
+        self, request: Any, context: Any
+    ) -> clusters.GetContainerLogResponse:
+        lines = [f"{request.container_id} {request.activation_id} {request.lines}", "[ä]"]
+        return clusters.GetContainerLogResponse(lines=lines)
 
     async def WatchCluster(self, request: Any, context: Any) -> Any:  # noqa: N802
         for _ in range(3):

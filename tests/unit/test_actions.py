@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,15 +10,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
+from slotway.drivers.base import DriverError, UnfitError
 from slotway.errors import SlotwayError
-from slotway.manager.actions import Actions, record_of
+from slotway.manager import actions as service
+from slotway.manager.actions import Actions, message_of, record_of
 from slotway.manager.inbox import Write
 from slotway.status import CallError, from_rpc_error
 from slotway.v1 import action_pb2 as pb
 from slotway.v1 import action_pb2_grpc, ledger_pb2
 
-KINDS = frozenset({"python:3"})
+KINDS = frozenset({"python:3", "blackbox"})
 
 
 def request(
@@ -71,6 +75,37 @@ def test_memory_out_of_range(memory_mib: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("limits", "field"),
+    [
+        (pb.Limits(containers_min=1001), "containers_min"),
+        (pb.Limits(containers_min=3, containers_max=2), "containers_min"),
+        (pb.Limits(containers_max=0), "containers_max"),
+        (pb.Limits(containers_max=100_001), "containers_max"),
+        (pb.Limits(keep_warm=Duration(seconds=-1)), "keep_warm"),
+        (pb.Limits(keep_warm=Duration(seconds=7 * 86_400, nanos=1_000_000)), "keep_warm"),
+    ],
+)
+def test_numbers_of_containers_out_of_range(limits: pb.Limits, field: str) -> None:
+    error = refused(lambda put: put.action.limits.MergeFrom(limits))
+    assert (error.reason, error.metadata) == ("INVALID_FIELD", {"field": f"action.limits.{field}"})
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        pb.Limits(containers_min=0, keep_warm=Duration(seconds=7 * 86_400)),
+        pb.Limits(containers_min=1000, containers_max=1000, keep_warm=Duration()),
+        pb.Limits(containers_min=1, containers_max=100_000, keep_warm=Duration(nanos=500_000_000)),
+    ],
+)
+def test_numbers_of_containers_come_back_as_they_were_given(limits: pb.Limits) -> None:
+    shown = message_of(record_of(request(lambda put: put.action.limits.CopyFrom(limits)), KINDS))
+    for name in ("containers_min", "containers_max", "keep_warm"):
+        assert shown.limits.HasField(name) == limits.HasField(name)
+        assert getattr(shown.limits, name) == getattr(limits, name)
+
+
+@pytest.mark.parametrize(
     ("change", "field"),
     [
         (lambda put: setattr(put.action.exec, "kind", "cobol:7"), "action.exec.kind"),
@@ -86,6 +121,41 @@ def test_memory_out_of_range(memory_mib: int) -> None:
 def test_other_fields(change: Callable[[pb.PutActionRequest], object], field: str) -> None:
     error = refused(change)
     assert (error.reason, error.metadata) == ("INVALID_FIELD", {"field": field})
+
+
+@pytest.mark.parametrize(
+    ("kind", "image"),
+    [
+        ("blackbox", ""),
+        ("python:3", "team/model:4"),
+        ("blackbox", "../containers/x"),
+        ("blackbox", "a/../../x"),
+        ("blackbox", "a b"),
+        ("blackbox", "-a"),
+        ("blackbox", "a//b"),
+        ("blackbox", "a?b"),
+        ("blackbox", "a" * 256),
+    ],
+)
+def test_images_that_are_none(kind: str, image: str) -> None:
+    error = refused(lambda put: put.action.exec.MergeFrom(pb.Exec(kind=kind, image=image)))
+    assert error.metadata == {"field": "action.exec.image"}
+
+
+@pytest.mark.parametrize(
+    "image", ["model", "registry.example:5000/team/model:4.1_x", f"model@sha256:{'a' * 64}"]
+)
+def test_images_are_kept(image: str) -> None:
+    chosen = pb.Exec(kind="blackbox", image=image, concurrent=True)
+    record = record_of(request(lambda put: put.action.exec.CopyFrom(chosen)), KINDS)
+    shown = message_of(record).exec
+    assert (shown.kind, shown.image, shown.concurrent) == ("blackbox", image, True)
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_the_network_is_kept(network: bool) -> None:
+    put = request(lambda put: setattr(put.action, "network", network))
+    assert message_of(record_of(put, KINDS)).network is network
 
 
 def test_code_over_the_limit() -> None:
@@ -109,11 +179,15 @@ class Leader:
         self.known: dict[str, ledger_pb2.ActionRecord] = {}
         self.error: SlotwayError | None = None
         self.writes: list[Write] = []
+        self.troubles: dict[str, pb.Trouble] = {}
 
     def records(self) -> dict[str, ledger_pb2.ActionRecord]:
         if self.error is not None:
             raise self.error
         return self.known
+
+    def trouble(self, name: str) -> pb.Trouble | None:
+        return self.troubles.get(name)
 
     def write(self, write: Write) -> None:
         if self.error is not None:
@@ -139,15 +213,38 @@ class Codes:
         return self.codes[sha256]
 
 
+class Driver:
+    """Knows what it can run, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.silent = False
+        self.asked: list[tuple[str, str, int]] = []
+
+    async def check(self, kind: str, image: str, capacity: int) -> None:
+        self.asked.append((kind, image, capacity))
+        if self.silent:
+            await asyncio.Event().wait()
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.fixture
+def driver() -> Driver:
+    return Driver()
+
+
 @pytest.fixture
 def leader() -> Leader:
     return Leader()
 
 
 @pytest.fixture
-async def stub(leader: Leader) -> AsyncIterator[action_pb2_grpc.ActionServiceAsyncStub]:
+async def stub(
+    leader: Leader, driver: Driver
+) -> AsyncIterator[action_pb2_grpc.ActionServiceAsyncStub]:
     server = grpc.aio.server()
-    action_pb2_grpc.add_ActionServiceServicer_to_server(Actions(leader, Codes()), server)
+    action_pb2_grpc.add_ActionServiceServicer_to_server(Actions(leader, Codes(), driver), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -174,6 +271,57 @@ async def test_put_then_get_with_code(
     assert leader.writes[0].expected_revision is None
     await stub.PutAction(request(lambda put: setattr(put, "expected_revision", 0)), timeout=10)
     assert leader.writes[1].expected_revision == 0
+
+
+@pytest.mark.parametrize(
+    ("what", "field"),
+    [
+        ("kind", "action.exec.kind"),
+        ("image", "action.exec.image"),
+        ("capacity", "action.limits.concurrency"),
+    ],
+)
+async def test_what_the_driver_never_runs_is_refused(
+    stub: action_pb2_grpc.ActionServiceAsyncStub,
+    leader: Leader,
+    driver: Driver,
+    what: str,
+    field: str,
+) -> None:
+    driver.error = UnfitError(what, "not here: do this")
+    error = await error_of(stub.PutAction(request(), timeout=10))
+    assert (error.reason, error.metadata) == ("INVALID_FIELD", {"field": field})
+    assert str(error) == f"{field}: not here: do this"
+    assert leader.writes == []
+
+
+async def test_who_insists_is_not_asked_for_the_capacity(
+    stub: action_pb2_grpc.ActionServiceAsyncStub, driver: Driver
+) -> None:
+    chosen = pb.Exec(kind="blackbox", image="model")
+    for chosen.concurrent in (False, True):
+        put = request(lambda put: put.action.exec.CopyFrom(chosen))
+        put.action.limits.concurrency = 5
+        await stub.PutAction(put, timeout=10)
+    assert driver.asked == [("blackbox", "model", 5), ("blackbox", "model", 1)]
+
+
+@pytest.mark.parametrize("silent", [True, False])
+async def test_an_engine_without_an_answer_does_not_hold_up_a_put(
+    stub: action_pb2_grpc.ActionServiceAsyncStub,
+    leader: Leader,
+    driver: Driver,
+    silent: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "CHECK_S", 0.1)
+    driver.silent, driver.error = silent, DriverError("Docker did not answer within 10 s")
+    error = await error_of(stub.PutAction(request(), timeout=10))
+    assert (error.reason, error.code) == ("CREATE_FAILED", grpc.StatusCode.UNAVAILABLE)
+    assert "did not answer within" in str(error)
+    assert "with a concurrency of 1" in str(error)
+    assert error.retry_delay is not None
+    assert leader.writes == []
 
 
 async def test_unknown_and_bad_names(stub: action_pb2_grpc.ActionServiceAsyncStub) -> None:

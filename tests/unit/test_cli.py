@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from slotway.cli import action, cluster, container
 from slotway.cli.options import full_name
 from slotway.errors import SlotwayError
+from slotway.v1.action_pb2 import Trouble
 from tests.unit.services import Services, services_in_a_thread
 
 app = typer.Typer()
@@ -70,6 +71,41 @@ def test_create_sends_what_was_given(shell: Shell) -> None:
     assert (limits.concurrency, limits.memory_mib) == (10, 128)
     assert limits.timeout.ToMilliseconds() == 2500
     assert json.loads(put.action.parameters) == {"user": {"id": 7}, "note": "two words"}
+
+
+def test_an_image_is_run_with_or_without_code(shell: Shell) -> None:
+    shell.run("action", "create", "model", "--docker", "team/model:4", "-c", "5", "--concurrent")
+    put = shell.services.puts[-1]
+    assert not put.HasField("code")
+    chosen = put.action.exec
+    assert (chosen.kind, chosen.image, chosen.concurrent) == ("blackbox", "team/model:4", True)
+    program = shell.file.with_suffix("")
+    program.write_bytes(b"\x7fELF\xff")
+    shell.run("action", "update", "model", str(program), "--no-concurrent")
+    put = shell.services.puts[-1]
+    assert put.code == b"\x7fELF\xff"
+    chosen = put.action.exec
+    assert (chosen.image, chosen.binary, chosen.concurrent) == ("team/model:4", True, False)
+    shell.run("action", "update", "model", str(shell.file), "--kind", "python:3")
+    chosen = shell.services.puts[-1].action.exec
+    assert (chosen.kind, chosen.image, chosen.binary) == ("python:3", "", False)
+
+
+def test_the_network_is_off_until_it_is_asked_for(shell: Shell) -> None:
+    create = ("action", "create", "hello", str(shell.file))
+    assert shell.json(*create)["network"] is False
+    assert shell.json("action", "update", "hello", "--network")["network"] is True
+    assert shell.json("action", "update", "hello", "-c", "2")["network"] is True
+    assert shell.json("action", "update", "hello", "--no-network")["network"] is False
+
+
+def test_neither_code_nor_an_image(shell: Shell) -> None:
+    result = shell.run("action", "create", "model", code=1)
+    assert "an image with --docker" in result.stderr
+    both = ("--kind", "python:3", "--docker", "x")
+    result = shell.run("action", "create", "model", *both, code=1)
+    assert "either --kind or --docker" in result.stderr
+    assert shell.services.puts == []
 
 
 def test_create_of_what_exists(shell: Shell) -> None:
@@ -184,6 +220,55 @@ def test_mistakes(shell: Shell, arguments: tuple[str, ...], code: int, message: 
     assert result.stdout == ""
 
 
+def test_trouble_is_shown_with_its_action(shell: Shell) -> None:
+    shell.run("action", "create", "hello", str(shell.file))
+    assert shell.json("action", "get", "hello")["trouble"] is None
+    trouble = Trouble(failures=3, reason="no space left on device")
+    trouble.age.FromMilliseconds(1500)
+    trouble.pause.FromMilliseconds(2250)
+    shell.services.troubles["default/hello"] = trouble
+    assert shell.json("action", "get", "hello")["trouble"] == {
+        "failures": 3,
+        "reason": "no space left on device",
+        "age_seconds": 1.5,
+        "pause_seconds": 2.25,
+    }
+    assert "no space left" in shell.run("action", "get", "hello").stdout
+
+
+def test_containers_that_ended(shell: Shell) -> None:
+    (crashed, drained) = shell.json("container", "list", "--ended")
+    assert crashed == {
+        "id": "c-9",
+        "action": "default/hello",
+        "revision": 7,
+        "crashed": True,
+        "served_seconds": 0.5,
+        "ended_at": "1970-01-01T00:00:01Z",
+        "reason": "it ended by itself: SIGKILL",
+    }
+    assert (drained["crashed"], drained["served_seconds"]) == (False, None)
+    of_one = shell.json("container", "list", "--ended", "--action", "a/b")
+    assert [e["id"] for e in of_one] == ["c-8"]
+    assert "SIGKILL" in shell.run("container", "list", "--ended").stdout
+    assert [e["id"] for e in shell.json("container", "list")] == ["c-1"]
+
+
+def test_numbers_of_containers(shell: Shell) -> None:
+    given = ("--containers-min", "2", "--containers-max", "20", "--keep-warm", "1.5m")
+    made = shell.json("action", "create", "hello", str(shell.file), *given)
+    numbers = ("containers_min", "containers_max", "keep_warm_ms")
+    assert [made[key] for key in numbers] == [2, 20, 90_000]
+    kept = shell.json("action", "update", "hello", "-c", "5")
+    assert [kept[key] for key in numbers] == [2, 20, 90_000]
+    shell.run("action", "update", "hello", "--containers-max", "0", "--keep-warm", "default")
+    assert [shell.json("action", "get", "hello")[key] for key in numbers] == [2, None, None]
+    assert "containers_min" in shell.run("action", "list").stdout
+    for flag, value in (("--keep-warm", "90"), ("--containers-min", "-1")):
+        refused = shell.run("action", "update", "hello", flag, value, code=1)
+        assert flag in refused.stderr
+
+
 @pytest.mark.parametrize(("flag", "value"), [("-c", "-1"), ("-c", "1001"), ("-m", "99999999999")])
 def test_limits_out_of_range(shell: Shell, flag: str, value: str) -> None:
     shell.run("action", "create", "hello", str(shell.file), flag, value, code=1)
@@ -200,6 +285,12 @@ def test_watching_without_a_terminal(shell: Shell) -> None:
     lines = shell.run("cluster", "watch", "--count", "1").stdout.splitlines()
     assert lines[0].startswith("test: m1 at ")
     assert lines[-1] == ""
+
+
+def test_the_log_of_a_container(shell: Shell) -> None:
+    printed = shell.run("container", "logs", "c-1", "--activation", "a-1", "-n", "5").stdout
+    assert printed == "c-1 a-1 5\n[ä]\n"
+    assert shell.json("container", "logs", "c-1") == ["c-1  1000", "[ä]"]
 
 
 def test_cluster_and_containers(shell: Shell) -> None:

@@ -88,3 +88,27 @@ def test_a_report_tells_up_to_which_turn_it_had_heard() -> None:
     assert facts.waited("a/b") == 0
     facts.hold([])
     assert facts.turn == 0, "another term counts its turns anew"
+
+
+def test_since_when_a_share_idles() -> None:
+    facts = Facts(0.0)
+    facts.sent("c", 1, 4, 0.0)
+    assert facts.idle_since("a/b", "c", 4) is None  # granted, and nobody knows what runs
+    for at, counter, idle in ((1.0, 0, 4), (2.0, 1, 3), (3.0, 1, 4)):
+        facts.reported_at = at
+        facts.report(report(counter, c=idle), TERM, 1)
+        assert facts.idle_since("a/b", "c", 4) == (3.0 if at == 3.0 else None)
+    facts.reported_at = 4.0
+    facts.report(pb.AttachRequest(obeyed=report(1).obeyed), TERM, 1)
+    assert facts.idle_since("a/b", "c", 4) == 3.0
+    facts.reported_at = 4.5
+    facts.report(report(1, c=4), TERM, 1)  # told of again: a request came and went
+    assert facts.idle_since("a/b", "c", 4) == 4.5
+    assert facts.idle_since("a/b", "c", 5) is None  # one more is staged
+    facts.sent("c", 2, 5, 4.0)
+    assert facts.idle_since("a/b", "c", 4) is None
+    facts.reported_at = 5.0
+    facts.report(report(2, c=5), TERM, 1)
+    assert facts.idle_since("a/b", "c", 5) == 5.0
+    facts.forget("c")
+    assert facts.idle_since("a/b", "c", 5) is None

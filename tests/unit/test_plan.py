@@ -328,6 +328,37 @@ def test_stuck_and_restarted_routers_get_less() -> None:
     assert [(o.router, o.target) for o in decisions.grants] == [("live", 4)]
 
 
+@pytest.mark.parametrize(
+    ("minimum", "waiting", "room", "create", "missing"),
+    [
+        (3, 0, 10, 3, 0),
+        (3, 9, 10, 3, 0),  # what serves the demand counts
+        (3, 20, 10, 5, 0),
+        (3, 0, 2, 2, 1),
+        (3, 20, 2, 2, 1),
+        (0, 0, 10, 0, 0),
+    ],
+)
+def test_the_minimum_is_created_folded_with_the_demand(
+    minimum: int, waiting: int, room: int, create: int, missing: int
+) -> None:
+    view = _view([], [RouterView("a", waiting=waiting)], room=room)
+    view.minimum = minimum
+    decisions = plan_action(view)
+    assert (decisions.create, decisions.missing) == (create, missing)
+
+
+def test_what_is_ready_or_comes_counts_for_the_minimum() -> None:
+    ready = ContainerView("ready", 1, Phase.READY, 4, 4, {})
+    comes = ContainerView("comes", 1, Phase.COMING, 4, 4, {})
+    old = ContainerView("old", 7, Phase.READY, 4, 4, {})
+    view = _view([ready, comes, old], [RouterView("a")])
+    view.minimum = 3
+    assert plan_action(view).create == 1
+    view.minimum = 2
+    assert plan_action(view).create == 0
+
+
 def test_other_revisions_drain_and_end() -> None:
     old = ContainerView("old", 1, Phase.READY, 4, 2, {"a": Share(2, 2, 1, 0.0)})
     new = ContainerView("new", 2, Phase.READY, 4, 4, {})

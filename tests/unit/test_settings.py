@@ -194,3 +194,11 @@ def test_the_command(file: Path) -> None:
     bad = runner.invoke(app, ["check", str(file)])
     assert bad.exit_code == 1
     assert "did you mean `etcd`?" in bad.output
+
+
+def test_docker_subnets_that_overlap() -> None:
+    flags = {"docker_subnet": "10.0.0.0/16", "docker_out_subnet": "10.0.9.0/24"}
+    with pytest.raises(ConfigError, match=r"10\.0\.0\.0/16 and `docker_out_subnet`.*overlap"):
+        load(ManagerConfig, {"manager": flags}, None)
+    settings = load(ManagerConfig, {"manager": flags | {"docker_out_subnet": "10.1.0.0/24"}}, None)
+    assert settings.docker_options() == {"subnet": "10.0.0.0/16", "out_subnet": "10.1.0.0/24"}

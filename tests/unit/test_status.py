@@ -42,6 +42,8 @@ def failing(error: SlotwayError) -> grpc.GenericRpcHandler:
             "no slot came free", reason="MAX_WAIT", retry_delay=timedelta(milliseconds=1500)
         ),
         SlotwayError("Traceback …\n" + "x" * 100_000, reason="INIT_FAILED"),
+        SlotwayError("Traceback …\n" + "ä" * 100_000, reason="INIT_FAILED"),
+        SlotwayError("Traceback …\n" + "\n" * 100_000 + "end", reason="INIT_FAILED"),
     ],
 )
 async def test_an_error_crosses_a_call(error: SlotwayError) -> None:

@@ -27,6 +27,34 @@ Kind = Annotated[
     str | None,
     typer.Option("--kind", help=f"The runtime; {_KIND} if not given.", show_default=False),
 ]
+Docker = Annotated[
+    str | None,
+    typer.Option(
+        "--docker",
+        metavar="IMAGE",
+        help="Run this image, which speaks OpenWhisk's action interface on port 8080; code may be"
+        " left out then.",
+        show_default=False,
+    ),
+]
+Concurrent = Annotated[
+    bool | None,
+    typer.Option(
+        "--concurrent/--no-concurrent",
+        help="Insist on --concurrency above 1 for a runtime that does not declare that it takes"
+        " requests side by side.",
+        show_default=False,
+    ),
+]
+Network = Annotated[
+    bool | None,
+    typer.Option(
+        "--network/--no-network",
+        help="Let it open connections to other hosts; it cannot if not given (with the Docker"
+        " driver: processes always can).",
+        show_default=False,
+    ),
+]
 Main = Annotated[
     str | None,
     typer.Option("--main", help="The function to call; main if not given.", show_default=False),
@@ -60,18 +88,56 @@ Memory = Annotated[
         show_default=False,
     ),
 ]
+ContainersMin = Annotated[
+    int | None,
+    typer.Option(
+        "--containers-min",
+        metavar="N",
+        help="Containers that are kept ready even without requests, 0 to 1000; 0 if not given.",
+        show_default=False,
+    ),
+]
+ContainersMax = Annotated[
+    int | None,
+    typer.Option(
+        "--containers-max",
+        metavar="N",
+        help="Containers that there may be of it at most, 1 to 100000; 0, or not given: as many as "
+        "the cluster holds.",
+        show_default=False,
+    ),
+]
+KeepWarm = Annotated[
+    str | None,
+    typer.Option(
+        "--keep-warm",
+        metavar="DURATION",
+        help="How long a container that no Router holds a slot of is kept, as in 500ms, 30s, 5m or "
+        "1h, at most 168h; default, or not given: as the Manager is configured.",
+        show_default=False,
+    ),
+]
 _FILE_HELP = "The code: a .py file, or a .zip with a __main__.py."
 
 
 @app.command(cls=ParametersCommand, epilog=EXIT_CODES)
 def create(
     name: ActionName,
-    file: Annotated[Path, typer.Argument(help=_FILE_HELP, show_default=False)],
+    file: Annotated[
+        Path | None,
+        typer.Argument(help=_FILE_HELP + " Left out with --docker at will.", show_default=False),
+    ] = None,
     kind: Kind = None,
+    docker: Docker = None,
+    concurrent: Concurrent = None,
+    network: Network = None,
     main: Main = None,
     concurrency: Concurrency = None,
     timeout: Timeout = None,
     memory: Memory = None,
+    containers_min: ContainersMin = None,
+    containers_max: ContainersMax = None,
+    keep_warm: KeepWarm = None,
     param: Parameters = None,
     param_file: ParameterFile = None,
     output: Output = Format.TABLE,
@@ -83,14 +149,21 @@ def create(
       slotway action create hello hello.py
       slotway action create hello hello.py --concurrency 10 --timeout 5000 --memory 128
       slotway action create /team/report report.zip --main run -p level 3 -p user '{"id": 7}'
+      slotway action create model --docker registry.example/model:4 --memory 1024
     """
     from slotway.aio import Action, CallError
     from slotway.cli.connection import connected
 
     with connected(endpoint) as client:
         action = Action(name=full_name(name))
-        code = _read_code(action, file)
+        _runtime(action, kind, docker, concurrent, network)
+        if file is None and not action.exec.image:
+            raise SlotwayError(
+                "name a file with the code, or an image with --docker", reason="INVALID_FIELD"
+            )
+        code = _read_code(action, file) if file is not None else None
         _change(action, kind, main, concurrency, timeout, memory, read(param, param_file))
+        _change_numbers(action.limits, containers_min, containers_max, keep_warm)
         try:
             put = client.replace_action(action, code, expected_revision=0)
         except CallError as error:
@@ -110,10 +183,16 @@ def update(
         Path | None, typer.Argument(help=_FILE_HELP + " Without it the code stays.")
     ] = None,
     kind: Kind = None,
+    docker: Docker = None,
+    concurrent: Concurrent = None,
+    network: Network = None,
     main: Main = None,
     concurrency: Concurrency = None,
     timeout: Timeout = None,
     memory: Memory = None,
+    containers_min: ContainersMin = None,
+    containers_max: ContainersMax = None,
+    keep_warm: KeepWarm = None,
     param: Parameters = None,
     param_file: ParameterFile = None,
     output: Output = Format.TABLE,
@@ -127,6 +206,7 @@ def update(
     Examples:
       slotway action update hello hello.py
       slotway action update hello --concurrency 200
+      slotway action update hello --containers-min 2 --containers-max 20 --keep-warm 10m
       slotway action update hello -p greeting Hi
     """
     from slotway.aio import Action, CallError
@@ -137,10 +217,12 @@ def update(
         try:
             action = client.get_action(action.name)
         except CallError as error:
-            if error.reason != "ACTION_NOT_FOUND" or file is None:
+            if error.reason != "ACTION_NOT_FOUND" or (file is None and docker is None):
                 raise
+        _runtime(action, kind, docker, concurrent, network)
         code = _read_code(action, file) if file is not None else None
         _change(action, kind, main, concurrency, timeout, memory, read(param, param_file))
+        _change_numbers(action.limits, containers_min, containers_max, keep_warm)
         try:
             put = client.replace_action(action, code, expected_revision=action.revision)
         except CallError as error:
@@ -163,7 +245,7 @@ def get(
     output: Output = Format.TABLE,
     endpoint: Endpoint = None,
 ) -> None:
-    """Shows one action.
+    """Shows one action, and what goes wrong with its containers ("trouble"), if anything does.
 
     Examples:
       slotway action get hello
@@ -175,15 +257,24 @@ def get(
 
     with connected(endpoint) as client:
         action = client.get_action(full_name(name))
+        trouble = client.get_trouble(action.name)
         if save is not None:
+            if not action.exec.code_bytes:
+                raise SlotwayError(
+                    f"{action.name} has no code beside its image, {action.exec.image}",
+                    reason="INVALID_FIELD",
+                )
             save.write_bytes(client.get_code(action.name))
             say(f"wrote the code to {save}")
     shown = describe.action(action)
+    shown["trouble"] = None if trouble is None else describe.trouble(trouble)
     if output is Format.JSON:
         print_json(shown)
         return
+    if shown["trouble"] is not None:
+        shown["trouble"] = as_json(shown["trouble"])
     shown["parameters"] = as_json(shown["parameters"], indent=None)
-    print_table(("field", "value"), list(shown.items()))
+    print_table(("field", "value"), [(key, _cell(value)) for key, value in shown.items()])
 
 
 @app.command(name="list", epilog=EXIT_CODES)
@@ -208,8 +299,11 @@ def list_(
     if output is Format.JSON:
         print_json(found)
         return
-    columns = ("name", "revision", "kind", "concurrency", "timeout_ms", "memory_mib")
-    print_table(columns, [[action[column] for column in columns] for action in found])
+    columns = (
+        *("name", "revision", "kind", "concurrency", "timeout_ms", "memory_mib"),
+        *("containers_min", "containers_max", "keep_warm_ms"),
+    )
+    print_table(columns, [[_cell(action[column]) for column in columns] for action in found])
 
 
 @app.command(epilog=EXIT_CODES)
@@ -306,10 +400,14 @@ def _read_code(action: Any, file: Path) -> bytes:
     """The code, checked as far as a client can; says in `action` what kind of code it is."""
     code = file.read_bytes()
     binary = file.suffix == ".zip"
-    if not binary and file.suffix != ".py":
-        raise SlotwayError(f"{file} is neither a .py nor a .zip file", reason="INVALID_FIELD")
     if len(code) > CODE_BYTES_MAX:
         raise SlotwayError(f"{file} is larger than 16 MiB", reason="REQUEST_TOO_LARGE")
+    if action.exec.image:
+        # What the image takes is its own affair.
+        action.exec.binary = binary or not _is_text(code)
+        return code
+    if not binary and file.suffix != ".py":
+        raise SlotwayError(f"{file} is neither a .py nor a .zip file", reason="INVALID_FIELD")
     if binary:
         try:
             names = zipfile.ZipFile(io.BytesIO(code)).namelist()
@@ -319,6 +417,34 @@ def _read_code(action: Any, file: Path) -> bytes:
             raise SlotwayError(f"{file} has no __main__.py at its top", reason="INVALID_FIELD")
     action.exec.binary = binary
     return code
+
+
+def _is_text(code: bytes) -> bool:
+    try:
+        code.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _runtime(
+    action: Any,
+    kind: str | None,
+    docker: str | None,
+    concurrent: bool | None,
+    network: bool | None,
+) -> None:
+    """Says in `action` what runs it."""
+    if kind is not None and docker is not None:
+        raise SlotwayError("give either --kind or --docker", reason="INVALID_FIELD")
+    if docker is not None:
+        action.exec.kind, action.exec.image = "blackbox", docker
+    elif kind is not None:
+        action.exec.image = ""
+    if concurrent is not None:
+        action.exec.concurrent = concurrent
+    if network is not None:
+        action.network = network
 
 
 def _change(
@@ -351,6 +477,38 @@ def _change(
             raise SlotwayError(
                 f"{option}: {value} is out of range, see --help", reason="INVALID_FIELD"
             ) from error
+
+
+def _change_numbers(
+    limits: Any, containers_min: int | None, containers_max: int | None, keep_warm: str | None
+) -> None:
+    """Sets what was given, or takes it back to the default; the server checks the ranges."""
+    from slotway.config import duration
+
+    if containers_max == 0:
+        limits.ClearField("containers_max")
+    for name, value in (("containers_min", containers_min), ("containers_max", containers_max)):
+        if value is None or (name, value) == ("containers_max", 0):
+            continue
+        try:
+            setattr(limits, name, value)
+        except ValueError as error:  # not even a message can hold it
+            option = "--" + name.replace("_", "-")
+            raise SlotwayError(
+                f"{option}: {value} is out of range, see --help", reason="INVALID_FIELD"
+            ) from error
+    if keep_warm == "default":
+        limits.ClearField("keep_warm")
+    elif keep_warm is not None:
+        try:
+            limits.keep_warm.FromTimedelta(duration(keep_warm))
+        except (ValueError, OverflowError) as error:
+            raise SlotwayError(f"--keep-warm: {error}", reason="INVALID_FIELD") from error
+
+
+def _cell(value: object) -> object:
+    """What a table shows: a dash where the cluster's own setting holds."""
+    return "-" if value is None else value
 
 
 def _print_put(action: Any, what: str, output: Format) -> None:

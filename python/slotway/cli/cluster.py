@@ -208,7 +208,7 @@ def _container_rows(shown: dict[str, Any]) -> list[list[Any]]:
     return [
         [
             container["id"],
-            f"{container['action']} r{container['revision']}",
+            describe.owner(container),
             container["state"],
             container["capacity"],
             container["granted"],

@@ -5,8 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from slotway.v1.action_pb2 import Action
-from slotway.v1.cluster_pb2 import Cluster, ContainerStatus, RouterStatus, StandbyStatus
+from slotway.v1.action_pb2 import Action, Trouble
+from slotway.v1.cluster_pb2 import (
+    Cluster,
+    ContainerStatus,
+    EndedContainer,
+    RouterStatus,
+    StandbyStatus,
+)
 from slotway.v1.ledger_pb2 import ContainerState
 
 
@@ -16,6 +22,9 @@ def action(message: Action) -> dict[str, Any]:
         "name": message.name,
         "revision": message.revision,
         "kind": message.exec.kind,
+        "image": message.exec.image,
+        "concurrent": message.exec.concurrent,
+        "network": message.network,
         "main": message.exec.main or "main",
         "binary": message.exec.binary,
         "code_sha256": message.exec.code_sha256,
@@ -23,6 +32,15 @@ def action(message: Action) -> dict[str, Any]:
         "concurrency": message.limits.concurrency,
         "timeout_ms": message.limits.timeout.ToMilliseconds(),
         "memory_mib": message.limits.memory_mib,
+        "containers_min": message.limits.containers_min,
+        "containers_max": (
+            message.limits.containers_max if message.limits.HasField("containers_max") else None
+        ),
+        "keep_warm_ms": (
+            message.limits.keep_warm.ToMilliseconds()
+            if message.limits.HasField("keep_warm")
+            else None
+        ),
         "parameters": json.loads(message.parameters or b"{}"),
         "updated_at": message.updated_at.ToJsonString(),
     }
@@ -35,6 +53,7 @@ def container(status: ContainerStatus, names: dict[str, str]) -> dict[str, Any]:
         "id": record.id,
         "action": record.action,
         "revision": record.revision,
+        "kind": record.kind,
         "state": ContainerState.Name(record.state).removeprefix("CONTAINER_STATE_").lower(),
         "state_age_seconds": round(status.state_age.ToTimedelta().total_seconds(), 3),
         "capacity": record.capacity,
@@ -51,6 +70,31 @@ def container(status: ContainerStatus, names: dict[str, str]) -> dict[str, Any]:
         "driver": record.driver,
         "memory_mib": record.memory_mib,
         "reason": record.reason,
+    }
+
+
+def trouble(message: Trouble) -> dict[str, Any]:
+    """What goes wrong with an action's containers."""
+    pause = message.pause.ToTimedelta().total_seconds() if message.HasField("pause") else None
+    return {
+        "failures": message.failures,
+        "reason": message.reason,
+        "age_seconds": round(message.age.ToTimedelta().total_seconds(), 3),
+        "pause_seconds": None if pause is None else round(pause, 3),
+    }
+
+
+def ended(message: EndedContainer) -> dict[str, Any]:
+    """A container that has ended."""
+    served = message.served.ToTimedelta().total_seconds() if message.HasField("served") else None
+    return {
+        "id": message.id,
+        "action": message.action,
+        "revision": message.revision,
+        "crashed": message.crashed,
+        "served_seconds": None if served is None else round(served, 3),
+        "ended_at": message.ended_at.ToJsonString(),
+        "reason": message.reason,
     }
 
 
@@ -97,6 +141,11 @@ def cluster(message: Cluster) -> dict[str, Any]:
         "routers": [router(status) for status in message.routers],
         "containers": [container(status, names) for status in message.containers],
     }
+
+
+def owner(shown: dict[str, Any]) -> str:
+    """Whose container it is; a stem cell is nobody's yet."""
+    return f"{shown['action']} r{shown['revision']}" if shown["action"] else f"({shown['kind']})"
 
 
 def shares(shown: dict[str, Any]) -> str:

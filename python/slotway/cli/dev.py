@@ -29,6 +29,9 @@ def dev(
             metavar="HOST:PORT,…", help="Use this etcd; otherwise one is started.", **_UNSET
         ),
     ] = None,
+    etcd_members: Annotated[
+        int, typer.Option(min=1, max=5, help="How many members an etcd of its own has.")
+    ] = 1,
     cluster: Annotated[
         str | None, typer.Option(help="The cluster's name; dev if not given.", **_UNSET)
     ] = None,
@@ -50,6 +53,14 @@ def dev(
             metavar="DURATION", help='How long an idle container is kept, "5m".', **_UNSET
         ),
     ] = None,
+    prewarm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND=MIN-MAX",
+            help='Stem cells kept per kind, as in "python:3=2-8": cold starts are quicker.',
+            **_UNSET,
+        ),
+    ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the containers running at the end.")
     ] = False,
@@ -68,6 +79,7 @@ def dev(
       slotway dev
       slotway dev --routers 1 --port 7100 --data-dir ./state
       slotway dev --driver docker
+      slotway dev --etcd-members 3 --managers 3
     """
     import asyncio
 
@@ -82,7 +94,11 @@ def dev(
         configure(LogConfig(level="warning"))
         folder = make_folder((data_dir or state_dir() / "dev").absolute(), "data_dir")
         raise_limit(4096, "for requests, slots and containers")
-        limits: dict[str, Any] = {"containers_max": containers_max, "keep_warm": keep_warm}
+        limits: dict[str, Any] = {
+            "containers_max": containers_max,
+            "keep_warm": keep_warm,
+            "prewarm": prewarm,
+        }
         given = {name: value for name, value in limits.items() if value is not None}
         if driver == "docker":
             # An engine tells its clusters apart by their names and subnets alone.
@@ -98,10 +114,20 @@ def dev(
             from slotway.drivers.docker.options import dev_subnet
 
             docker["subnet"] = limits["docker_subnet"] = dev_subnet(cluster)
+        actions_host = ""
+        if driver == "docker":
+            from slotway.drivers.docker.network import Subnet
+
+            actions_host = str(Subnet(docker["subnet"]).bridge)
+        elif driver == "process":
+            actions_host = "127.0.0.1"
+        if settings.manager.api_host or settings.router.actions_listen:
+            actions_host = ""
         options = DevOptions(
             data_dir=folder,
             cluster=cluster,
             access=access if etcd is not None else _own(access),
+            etcd_members=etcd_members,
             routers=routers,
             managers=managers,
             port=port,
@@ -110,6 +136,7 @@ def dev(
             manager_flags=_flags(**limits),
             flags=_flags(config=config, log_format="console"),
             keep=keep,
+            actions_host=actions_host,
         )
 
         async def run() -> bool:

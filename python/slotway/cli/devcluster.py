@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from slotway.drivers.base import Driver
 from slotway.errors import SlotwayError
 from slotway.etcd import Access, Client, EtcdUnavailable
 from slotway.etcd.patience import Patience
-from slotway.etcd.server import EtcdServer
+from slotway.etcd.servers import etcd_servers, start_all
 from slotway.members import managers_now
 from slotway.records import Keys
 from slotway.rundir import run_dir
@@ -37,6 +38,8 @@ ROUTER_STOP_S = 45.0
 MANAGER_STOP_S = 10.0
 CONTAINERS_STOP_S = 30.0
 POLL_S = 0.1
+IP_FREEBIND = 15
+"""Of Linux; Python's `socket` has no name for it."""
 
 T = TypeVar("T")
 Deaths: TypeAlias = Mapping["asyncio.Task[int]", Child]
@@ -55,6 +58,8 @@ class DevOptions:
     cluster: str
     access: Access
     """etcd; no endpoints: one of its own."""
+    etcd_members: int
+    """Of its own."""
     routers: int
     managers: int
     port: int
@@ -68,6 +73,8 @@ class DevOptions:
     """More flags for all children."""
     keep: bool
     """Leave the containers running."""
+    actions_host: str = ""
+    """Where Routers listen for actions; empty: as they are configured."""
 
 
 class DevCluster:
@@ -81,6 +88,9 @@ class DevCluster:
         self._logs = options.data_dir / "logs"
         self._managers: list[Child] = []
         self._routers: list[Child] = []
+        self._pids: dict[str, int] = {}
+        self._actions: socket.socket | None = None
+        """Bound to where Routers listen for actions."""
 
     async def run(self) -> bool:
         """Runs until `stop` is set; True if nothing died meanwhile. Raises SlotwayError."""
@@ -115,22 +125,34 @@ class DevCluster:
             self._say(f"etcd       {', '.join(self.options.access.endpoints)}")
             yield self.options.access
             return
-        log = self._logs / "etcd.log"
-        log.unlink(missing_ok=True)
-        server = EtcdServer(self.options.data_dir / "etcd", log, options=("--log-level=warn",))
-        starting = asyncio.create_task(server.start())
+        options = self.options
+        servers = etcd_servers(
+            options.data_dir / "etcd", self._logs, options.etcd_members, ("--log-level=warn",)
+        )
+        for server in servers:
+            server.log.unlink(missing_ok=True)
+        starting = asyncio.create_task(start_all(servers))
         try:
             await self._unless_stopped(starting)
-            self._say(f"etcd       {server.endpoint}")
-            yield replace(self.options.access, endpoints=(server.endpoint,))
+            endpoints = tuple(server.endpoint for server in servers)
+            self._say(f"etcd       {', '.join(endpoints)}")
+            self._pids.update({one.name: one.process.pid for one in servers if one.process})
+            yield replace(options.access, endpoints=endpoints)
         finally:
             starting.cancel()
             await asyncio.wait({starting})
-            await server.stop()
+            await asyncio.gather(*(server.stop() for server in servers))
 
     async def _serve(self, access: Access) -> bool:
         if self.stop.is_set():
             return True
+        with contextlib.ExitStack() as held:
+            if self.options.actions_host:
+                # Held while the Routers share it, so that the port is nobody else's.
+                self._actions = held.enter_context(reserve(self.options.actions_host))
+            return await self._serve_children(access)
+
+    async def _serve_children(self, access: Access) -> bool:
         self._make(access)
         children = [*self._managers, *self._routers]
         for child in children:
@@ -150,6 +172,8 @@ class DevCluster:
             data_dir=str(self.options.data_dir),
             etcd=",".join(access.endpoints),
             routers=tuple(routers[name] for name in sorted(routers, key=_number)),
+            cluster=self.options.cluster,
+            pids={**self._pids, **{child.name: child.pid for child in children}},
         )
         for name in sorted(routers, key=_number):
             self._say(f"{name:<10} {routers[name]}")
@@ -167,16 +191,22 @@ class DevCluster:
             *("--cluster", options.cluster, "--etcd", ",".join(access.endpoints)),
             *options.flags,
         ]
+        manager_flags, router_flags = [*options.manager_flags], []
+        if self._actions is not None:
+            address = "{}:{}".format(*self._actions.getsockname())
+            manager_flags += ["--api-host", address]
+            router_flags += ["--actions-listen", address]
         for number in range(1, options.managers + 1):
             name = f"manager-{number}"
             flags = ["--id", name, "--listen", "127.0.0.1:0", "--driver", options.driver]
-            flags += ["--data-dir", str(self._manager_dir), *options.manager_flags]
+            flags += ["--data-dir", str(self._manager_dir), *manager_flags]
             arguments = ["manager", *flags, *shared]
             self._managers.append(Child(name, arguments, self._logs / f"{name}.log"))
         for number in range(1, options.routers + 1):
             name = f"router-{number}"
             port = options.port + number - 1 if options.port else 0
-            arguments = ["router", "--name", name, "--listen", f"127.0.0.1:{port}", *shared]
+            flags = ["--name", name, "--listen", f"127.0.0.1:{port}", *router_flags]
+            arguments = ["router", *flags, *shared]
             self._routers.append(Child(name, arguments, self._logs / f"{name}.log"))
 
     @property
@@ -274,6 +304,20 @@ async def end_containers(driver: Driver) -> int:
     finally:
         await driver.close()
     return len(left)
+
+
+def reserve(host: str) -> socket.socket:
+    """A socket that holds a free port of this host, for others of this user to listen at; the host
+    may come later."""
+    held = socket.socket()
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
+        held.bind((host, 0))
+    except OSError as exc:
+        held.close()
+        raise DevError(f"no port for actions at {host}: {exc}") from exc
+    return held
 
 
 async def _live_routers(address: str) -> dict[str, str]:

@@ -8,7 +8,11 @@ import typer
 
 from slotway.cli import action, cluster, config, container
 from slotway.cli.dev import dev
+from slotway.cli.drill import drill
+from slotway.cli.load import load
 from slotway.cli.manager import manager
+from slotway.cli.parameters import ParametersCommand
+from slotway.cli.report import EXIT_CODES
 from slotway.cli.router import router
 
 app = typer.Typer(
@@ -43,5 +47,7 @@ app.add_typer(action.app, name="action")
 app.add_typer(container.app, name="container")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(config.app, name="config")
+app.command(cls=ParametersCommand, epilog=EXIT_CODES)(load)
+app.command(epilog=EXIT_CODES)(drill)
 app.command()(manager)
 app.command()(router)

@@ -53,6 +53,14 @@ def manager(
         str | None,
         typer.Option(metavar="CIDR", help="Where containers' addresses come from.", **_UNSET),
     ] = None,
+    api_host: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where actions invoke others: the Routers' --actions-listen.",
+            **_UNSET,
+        ),
+    ] = None,
     code_store: Annotated[
         str | None, typer.Option(metavar="URL", help="Where code is kept: fsspec.", **_UNSET)
     ] = None,
@@ -66,6 +74,14 @@ def manager(
         str | None,
         typer.Option(
             metavar="DURATION", help='How long an idle container is kept, "5m".', **_UNSET
+        ),
+    ] = None,
+    prewarm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND=MIN-MAX",
+            help='Stem cells kept per kind, as in "python:3=2-8": cold starts are quicker.',
+            **_UNSET,
         ),
     ] = None,
     log_level: Annotated[
@@ -103,10 +119,12 @@ def manager(
             data_dir=data_dir,
             driver=driver,
             docker_subnet=docker_subnet,
+            api_host=api_host,
             code_store=code_store,
             containers_max=containers_max,
             memory_max_mib=memory_max_mib,
             keep_warm=keep_warm,
+            prewarm=prewarm,
         ),
     }
     with reporting():

@@ -43,6 +43,22 @@ def router(
     queue_max: Annotated[
         int | None, typer.Option(help="Requests of one action that may wait.", **_UNSET)
     ] = None,
+    actions_listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where actions invoke others; the same for all Routers of a machine.",
+            **_UNSET,
+        ),
+    ] = None,
+    nested_max_wait: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help='How long a request of a running action waits at most, "5s".',
+            **_UNSET,
+        ),
+    ] = None,
     max_wait: Annotated[
         str | None,
         typer.Option(metavar="DURATION", help='How long a request waits at most, "60s".', **_UNSET),
@@ -98,6 +114,8 @@ def router(
             advertise=advertise,
             insecure=insecure,
             queue_max=queue_max,
+            actions_listen=actions_listen,
+            nested_max_wait=nested_max_wait,
             max_wait=max_wait,
             give_back=give_back,
             drain=drain,

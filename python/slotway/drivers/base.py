@@ -15,12 +15,24 @@ from typing import NewType, Protocol
 from slotway.errors import SlotwayError
 
 ContainerId = NewType("ContainerId", str)
+LOG_BYTES_MAX = 8 * 1024 * 1024
+DOCKER_RUNS_IT = 'images need Managers with the Docker driver (`driver = "docker"`)'
 
 
 class DriverError(SlotwayError):
     """The engine refused or failed; the message is fit for the user whose request waits."""
 
     reason = "CREATE_FAILED"
+
+
+class UnfitError(DriverError):
+    """This driver never creates such containers; `what` is "kind", "image" or "capacity"."""
+
+    reason = "INVALID_FIELD"
+
+    def __init__(self, what: str, message: str) -> None:
+        super().__init__(message)
+        self.what = what
 
 
 class InitError(SlotwayError):
@@ -32,8 +44,9 @@ class InitError(SlotwayError):
 class EndedLoadingError(InitError):
     """The container ended while its code was loaded: by that code, or killed from outside."""
 
-    def __init__(self) -> None:
-        super().__init__("the container ended while its code was loaded")
+    def __init__(self, how: str = "") -> None:
+        told = "the container ended while its code was loaded"
+        super().__init__(f"{told}: {how}" if how else told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +75,20 @@ class ContainerSpec:
 
     label: Label
     kind: str
-    """The runtime, for instance "python:3"."""
+    """The runtime, for instance "python:3"; "blackbox": that of `image`."""
     capacity: int
+    """C, or the greatest one that its limits have to hold."""
     memory_mib: int
     address: str = ""
     """As recorded: what `Driver.address` gave."""
     ledger: str = ""
     """The id of the count that its address is from; empty where addresses are not numbered."""
+    image: str = ""
+    """The user's own, with kind "blackbox"."""
+    concurrent: bool = False
+    """Whether the user insists on a capacity above 1, whatever the runtime declares."""
+    network: bool = False
+    """Whether it may open connections to other hosts; without isolation it always may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +121,11 @@ class Driver(Protocol):
         """Where the container will listen, "unix:/path" or "host:port". `number` counts where
         addresses are numbered: no second container may get it."""
 
+    async def check(self, kind: str, image: str, capacity: int) -> None:
+        """Returns if such containers may be asked for: UnfitError if never, saying what to do;
+        DriverError if the engine has to say so, and does not. A capacity of 1 fits every runtime,
+        and is answered without the engine: whether an image is there, `create` tells."""
+
     async def create(self, spec: ContainerSpec) -> None:
         """Creates and starts the container under its id; one that exists by this id is adopted.
 
@@ -121,6 +146,14 @@ class Driver(Protocol):
     async def has_ended(self, container: ContainerId) -> bool:
         """Whether the engine knows for sure that nothing of the container runs, now and for
         ever."""
+
+    def ending(self, container: ContainerId) -> str:
+        """How a container ended whose end was told not long ago, for people, in one line; empty if
+        the engine does not say."""
+
+    async def log(self, container: ContainerId) -> bytes:
+        """What the container printed last, at most LOG_BYTES_MAX of it; also after its end, for as
+        long as the engine keeps it. DriverError if there is none."""
 
     async def list(self) -> list[ContainerFound]:
         """All containers of this cluster that the engine has, also those of older epochs."""

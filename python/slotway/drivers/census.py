@@ -16,7 +16,7 @@ from collections.abc import Container
 from pathlib import Path
 
 from slotway.drivers import lock, procfs
-from slotway.drivers.base import ContainerId, DriverError
+from slotway.drivers.base import LOG_BYTES_MAX, ContainerId, DriverError
 from slotway.drivers.ends import Ends
 from slotway.drivers.lock import Sight, State
 
@@ -74,6 +74,8 @@ class Census:
             sight = self.look(container)
         if sight.state is State.ENDED and self.is_ours(sight):
             self._seen.add(container)
+            if sight.record is not None:
+                self.ends.explain(container, sight.ending)
             with contextlib.suppress(FileNotFoundError):
                 self.socket(container).unlink()
             shutil.rmtree(self.folder / f"{container}.work", ignore_errors=True)
@@ -150,6 +152,17 @@ class Census:
         """Removes tombstones. Only for who knows that no creation can be under way (`Guard`)."""
         for container in self.ids():
             lock.sweep(self.lock(container))
+
+    def log(self, container: ContainerId) -> bytes:
+        """What is kept of the container's output; DriverError if nothing is. Blocks."""
+        newest = self.lock(container).with_suffix(".log")
+        kept = b""
+        for path in newest.with_suffix(".log.1"), newest:
+            with contextlib.suppress(FileNotFoundError):
+                kept += path.read_bytes()
+        if not kept and not newest.exists():
+            raise DriverError(f"no log is kept of container {container}")
+        return kept[-LOG_BYTES_MAX:]
 
     def sweep_logs(self) -> None:
         """Removes the oldest logs of containers that have ended."""

@@ -19,12 +19,14 @@ from types import TracebackType
 from typing import Self
 
 from slotway.drivers.base import (
+    DOCKER_RUNS_IT,
     Addresses,
     ContainerFound,
     ContainerId,
     ContainerSpec,
     DriverError,
     Label,
+    UnfitError,
 )
 from slotway.drivers.ends import Ends
 from slotway.drivers.init import post_init
@@ -108,14 +110,14 @@ class FakeEngine:
             self._gathered, self._count = asyncio.Event(), 0
         await gathered.wait()
 
-    def end(self, container: ContainerId) -> None:
+    def end(self, container: ContainerId, ending: str = "") -> None:
         """Ends a container, as a crash would, and tells every driver."""
         self.used.add(container)
         found = self.containers.pop(container, None)
         if found is not None:
             found.close()
         for driver in self.drivers:
-            driver.tell(container)
+            driver.tell(container, ending)
 
 
 class FakeDriver:
@@ -162,9 +164,15 @@ class FakeDriver:
         """A Unix socket named after the container."""
         return f"unix:{self._sockets / container}.sock"
 
+    async def check(self, kind: str, image: str, capacity: int) -> None:
+        """Runs nothing, so it takes every kind, but no image."""
+        if image:
+            raise UnfitError("image", f"the fake driver does not run {image}: {DOCKER_RUNS_IT}")
+
     async def create(self, spec: ContainerSpec) -> None:
         """Listens."""
         label = spec.label
+        await self.check(spec.kind, spec.image, spec.capacity)
         if self.fake.create_s:
             await asyncio.sleep(self.fake.create_s)
         if self.fake.create_error:
@@ -198,6 +206,14 @@ class FakeDriver:
             self.fake.used.add(container)
         return container not in self.fake.containers
 
+    def ending(self, container: ContainerId) -> str:
+        """In the test's words."""
+        return self._ends.how(container)
+
+    async def log(self, container: ContainerId) -> bytes:
+        """Nothing is ever printed."""
+        return b""
+
     async def list(self) -> list[ContainerFound]:
         """What listens."""
         return [
@@ -210,6 +226,7 @@ class FakeDriver:
         """Ends since the driver was started."""
         return self._ends.read()
 
-    def tell(self, container: ContainerId) -> None:
+    def tell(self, container: ContainerId, ending: str) -> None:
         """For the engine: this one has ended."""
+        self._ends.explain(container, ending)
         self._ends.tell(container)

@@ -25,7 +25,15 @@ from types import TracebackType
 from typing import Self
 
 from slotway.drivers import lock, procfs
-from slotway.drivers.base import Addresses, ContainerFound, ContainerId, ContainerSpec, DriverError
+from slotway.drivers.base import (
+    DOCKER_RUNS_IT,
+    Addresses,
+    ContainerFound,
+    ContainerId,
+    ContainerSpec,
+    DriverError,
+    UnfitError,
+)
 from slotway.drivers.census import ID_BYTES_MAX, Census
 from slotway.drivers.guard import Guard
 from slotway.drivers.init import post_init
@@ -128,11 +136,17 @@ class ProcessDriver:
         """A Unix socket named after the container."""
         return f"unix:{self._census.socket(container)}"
 
+    async def check(self, kind: str, image: str, capacity: int) -> None:
+        """Knows its own runtime alone, which runs activations side by side."""
+        if image:
+            raise UnfitError("image", f"the process driver does not run {image}: {DOCKER_RUNS_IT}")
+        if kind not in KINDS:
+            raise UnfitError("kind", f"the process driver runs {KINDS[0]}, not {kind}")
+
     async def create(self, spec: ContainerSpec) -> None:
         """Forks the container; see `base.Driver`. Cancelled, it leaves the container to `list`."""
         label = spec.label
-        if spec.kind not in KINDS:
-            raise DriverError(f"the process driver runs {KINDS[0]}, not {spec.kind}")
+        await self.check(spec.kind, spec.image, spec.capacity)
         if label.cluster != self._cluster:
             raise DriverError(f"this driver is for the cluster {self._cluster!r}")
         _check_descriptors(spec.capacity)
@@ -232,6 +246,14 @@ class ProcessDriver:
         if container in self._creating:
             return False
         return (await self._census.check(container, claim=True)).state is State.ENDED
+
+    def ending(self, container: ContainerId) -> str:
+        """As its supervisor wrote it down."""
+        return self._census.ends.how(container)
+
+    async def log(self, container: ContainerId) -> bytes:
+        """The two files that its supervisor wrote."""
+        return await asyncio.to_thread(self._census.log, container)
 
     async def list(self) -> builtins.list[ContainerFound]:
         """The containers whose lock files carry this cluster's label."""

@@ -1,4 +1,4 @@
-"""An etcd of one member, run as a child of this process: for `slotway dev`, the demo and the tests.
+"""A member of an etcd, run as a child of this process: for `slotway dev`, the demo and the tests.
 
 A production cluster is run by its operators; see docs/operations.md.
 """
@@ -11,9 +11,10 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from slotway.errors import SlotwayError
 from slotway.etcd.client import Client
@@ -55,7 +56,8 @@ def free_port() -> int:
 
 
 class EtcdServer:
-    """One member on the loopback interface. Its port stays the same over restarts."""
+    """One member on the loopback interface, alone unless it is told of others. Its port stays the
+    same over restarts."""
 
     def __init__(
         self,
@@ -65,27 +67,33 @@ class EtcdServer:
         scheme: str = "http",
         options: Sequence[str] = (),
         access: Access = Access(()),  # noqa: B008  (it is immutable)
+        endpoint: str = "",
+        name: str = "slotway",
+        peers: Mapping[str, str] = MappingProxyType({}),
     ):
-        """`access` is how `start` looks whether it answers; its endpoints do not matter."""
+        """`access` is how `start` looks whether it answers; its endpoints do not matter. `peers`
+        are the peer URLs of all members by name, if there are others."""
         self.data_dir = data_dir
         self.log = log
         self.access = access
-        self.endpoint = f"{scheme}://127.0.0.1:{free_port()}"
+        self.endpoint = endpoint or f"{scheme}://127.0.0.1:{free_port()}"
+        self.name = name
         self.process: asyncio.subprocess.Process | None = None
-        self._options = tuple(options)
+        self._options, self._peers = tuple(options), dict(peers)
 
     async def start(self) -> None:
         """Starts it and waits until it answers; EtcdServerError with the end of its log if not."""
-        peer = f"http://127.0.0.1:{free_port()}"
+        peers = self._peers or {self.name: f"http://127.0.0.1:{free_port()}"}
+        peer = peers[self.name]
         command = [
             find(),
-            "--name=slotway",
+            f"--name={self.name}",
             f"--data-dir={self.data_dir}",
             f"--listen-client-urls={self.endpoint}",
             f"--advertise-client-urls={self.endpoint}",
             f"--listen-peer-urls={peer}",
             f"--initial-advertise-peer-urls={peer}",
-            f"--initial-cluster=slotway={peer}",
+            f"--initial-cluster={','.join(f'{name}={url}' for name, url in peers.items())}",
             "--auto-compaction-mode=periodic",
             "--auto-compaction-retention=1h",
             *self._options,

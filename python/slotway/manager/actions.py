@@ -9,10 +9,12 @@ import json
 import re
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, Protocol
 
 import grpc.aio
 
+from slotway.drivers.base import DriverError, UnfitError
 from slotway.errors import SlotwayError
 from slotway.manager.inbox import Write
 from slotway.status import abort_with, invalid
@@ -25,14 +27,28 @@ TIMEOUT_MS = (100, 600_000)
 TIMEOUT_MS_DEFAULT = 60_000
 MEMORY_MIB = (64, 4096)
 MEMORY_MIB_DEFAULT = 256
+CONTAINERS_MIN_MAX = 1000
+CONTAINERS_MAX_MAX = 100_000
+KEEP_WARM_MS_MAX = 7 * 24 * 3_600_000
 CODE_BYTES_MAX = 16 * 1024 * 1024
 PARAMETERS_BYTES_MAX = 64 * 1024
 PAGE_SIZE_MAX = 1000
 PAGE_SIZE_DEFAULT = 100
-KINDS = frozenset({"python:3"})
+KINDS = frozenset({"python:3", "blackbox"})
+BLACKBOX = "blackbox"
+IMAGE = re.compile(r"(?!.*(?:\.\.|//))[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
 WRITES_MAX = 64
 """Writes that wait for a commit at once."""
 WRITE_S = 10.0
+CHECK_S = 3.0
+"""For the engine to say what an image can do."""
+
+_FIELDS = {
+    "kind": "action.exec.kind",
+    "image": "action.exec.image",
+    "capacity": "action.limits.concurrency",
+}
+"""From what a driver finds unfit to the request's field."""
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -47,27 +63,39 @@ class CodeKeeper(Protocol):
         """The code with this checksum."""
 
 
+class Checker(Protocol):
+    """The part of the driver that knows what it can run."""
+
+    async def check(self, kind: str, image: str, capacity: int) -> None:
+        """See `drivers.base.Driver`."""
+
+
 class Leading(Protocol):
     """The actions as the leader has them."""
 
     def records(self) -> dict[str, ledger_pb2.ActionRecord]:
         """All of them; raises SlotwayError NOT_LEADER or NO_LEADER if another one leads."""
 
+    def trouble(self, name: str) -> action_pb2.Trouble | None:
+        """What goes wrong with the action's containers; raises as above."""
+
     def write(self, write: Write) -> None:
         """Hands a write to the loop; raises as above."""
 
 
 class Actions(action_pb2_grpc.ActionServiceServicer):
-    """The service. `kinds` are the runtimes that the driver can run."""
+    """The service. `kinds` are the runtimes that there are; `driver` knows what it can run."""
 
     def __init__(
         self,
         leading: Leading,
         code: CodeKeeper,
+        driver: Checker,
         kinds: frozenset[str] = KINDS,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._leading, self._code, self._kinds, self._now = leading, code, kinds, now
+        self._driver = driver
         self._writing = asyncio.Semaphore(WRITES_MAX)
 
     async def PutAction(  # noqa: N802
@@ -77,6 +105,7 @@ class Actions(action_pb2_grpc.ActionServiceServicer):
         try:
             self._leading.records()
             record = record_of(request, self._kinds)
+            await self._check(record)
             if request.HasField("code"):
                 record.code_sha256 = await self._code.put(request.code)
                 record.code_bytes = len(request.code)
@@ -96,8 +125,10 @@ class Actions(action_pb2_grpc.ActionServiceServicer):
             record = self._leading.records().get(request.name)
             if record is None:
                 raise SlotwayError(f"no action is named {request.name}", reason="ACTION_NOT_FOUND")
-            response = action_pb2.GetActionResponse(action=message_of(record))
-            if request.with_code:
+            response = action_pb2.GetActionResponse(
+                action=message_of(record), trouble=self._leading.trouble(request.name)
+            )
+            if request.with_code and record.code_sha256:
                 response.code = await self._code.get(record.code_sha256)
         except SlotwayError as exc:
             await abort_with(context, exc)
@@ -135,6 +166,24 @@ class Actions(action_pb2_grpc.ActionServiceServicer):
             await abort_with(context, exc)
         return action_pb2.DeleteActionResponse()
 
+    async def _check(self, record: ledger_pb2.ActionRecord) -> None:
+        """Refuses what the driver would never run."""
+        capacity = 1 if record.concurrent else record.concurrency
+        try:
+            async with asyncio.timeout(CHECK_S):
+                await self._driver.check(record.kind, record.image, capacity)
+        except UnfitError as exc:
+            raise invalid(_FIELDS[exc.what], str(exc)) from exc
+        except (DriverError, TimeoutError) as exc:
+            why = f"it did not answer within {CHECK_S:g} s" if not str(exc) else str(exc)
+            raise SlotwayError(
+                "the engine has to say whether the runtime takes requests side by side, and does"
+                f" not: {why}. Try again, or put the action with a concurrency of 1, or with"
+                " --concurrent if you know that it can",
+                reason="CREATE_FAILED",
+                retry_delay=timedelta(seconds=CHECK_S),
+            ) from exc
+
     async def _write(
         self, name: str, record: ledger_pb2.ActionRecord | None, expected: int | None
     ) -> ledger_pb2.ActionRecord:
@@ -168,6 +217,10 @@ def record_of(
     if action.exec.kind not in kinds:
         known = ", ".join(sorted(kinds))
         raise invalid("action.exec.kind", f"must be one of {known}, not {action.exec.kind!r:.100}")
+    if (action.exec.kind == BLACKBOX) != bool(action.exec.image):
+        raise invalid("action.exec.image", f"belongs to the kind {BLACKBOX}, and it needs one")
+    if action.exec.image and not IMAGE.fullmatch(action.exec.image):
+        raise invalid("action.exec.image", f"must match {IMAGE.pattern}")
     if action.exec.main and not MAIN.fullmatch(action.exec.main):
         raise invalid("action.exec.main", f"must match {MAIN.pattern}")
     if request.HasField("code"):
@@ -181,7 +234,7 @@ def record_of(
         _check_range("action.limits.timeout", timeout_ms, *TIMEOUT_MS, " ms")
     memory_mib = limits.memory_mib if limits.HasField("memory_mib") else MEMORY_MIB_DEFAULT
     _check_range("action.limits.memory_mib", memory_mib, *MEMORY_MIB, " MiB")
-    return ledger_pb2.ActionRecord(
+    record = ledger_pb2.ActionRecord(
         name=action.name,
         kind=action.exec.kind,
         main=action.exec.main,
@@ -190,7 +243,31 @@ def record_of(
         timeout_ms=timeout_ms,
         memory_mib=memory_mib,
         parameters=_parameters(action.parameters),
+        image=action.exec.image,
+        concurrent=action.exec.concurrent,
+        network=action.network,
     )
+    _set_numbers(record, limits)
+    return record
+
+
+def _set_numbers(record: ledger_pb2.ActionRecord, limits: action_pb2.Limits) -> None:
+    """How many containers there may be, and how long they are kept."""
+    at_least, at_most = limits.containers_min, limits.containers_max
+    _check_range("action.limits.containers_min", at_least, 0, CONTAINERS_MIN_MAX, "")
+    if limits.HasField("containers_max"):
+        _check_range("action.limits.containers_max", at_most, 1, CONTAINERS_MAX_MAX, "")
+        if at_least > at_most:
+            raise invalid(
+                "action.limits.containers_min",
+                f"must not be above containers_max, {at_most}, but is {at_least}",
+            )
+    record.containers_min, record.containers_max = at_least, at_most
+    if limits.HasField("keep_warm"):
+        kept = limits.keep_warm
+        keep_warm_ms = kept.seconds * 1000 + kept.nanos // 1_000_000
+        _check_range("action.limits.keep_warm", keep_warm_ms, 0, KEEP_WARM_MS_MAX, " ms")
+        record.keep_warm_ms = keep_warm_ms
 
 
 def _check_range(field: str, value: int, low: int, high: int, unit: str) -> None:
@@ -240,11 +317,21 @@ def message_of(record: ledger_pb2.ActionRecord) -> action_pb2.Action:
             binary=record.binary,
             code_sha256=record.code_sha256,
             code_bytes=record.code_bytes,
+            image=record.image,
+            concurrent=record.concurrent,
         ),
-        limits=action_pb2.Limits(concurrency=record.concurrency, memory_mib=record.memory_mib),
+        limits=action_pb2.Limits(
+            concurrency=record.concurrency,
+            memory_mib=record.memory_mib,
+            containers_min=record.containers_min,
+            containers_max=record.containers_max or None,
+        ),
         parameters=record.parameters.encode(),
+        network=record.network,
     )
     action.limits.timeout.FromMilliseconds(record.timeout_ms)
+    if record.HasField("keep_warm_ms"):
+        action.limits.keep_warm.FromMilliseconds(record.keep_warm_ms)
     action.updated_at.FromMilliseconds(record.updated_at_ms)
     return action
 

@@ -7,30 +7,35 @@ decided anew, because every decision is made from states and never from the even
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 
 import structlog
 
 from slotway._slotcore import Ledger, LedgerError
 from slotway.drivers.base import ContainerId, Driver, Label
-from slotway.errors import SlotwayError
 from slotway.manager.action import Action
 from slotway.manager.addresses import AddressCount
+from slotway.manager.cells import Cells
 from slotway.manager.chain import Records, Term
 from slotway.manager.container import Container
+from slotway.manager.endings import Endings
 from slotway.manager.plan import (
+    Admission,
     Decisions,
-    Idle,
+    Inventory,
     Phase,
-    Room,
     Tempo,
     Wish,
     admit,
     plan_action,
 )
+from slotway.manager.policy import Policy
+from slotway.manager.prewarm import give_cells, keep_cells
+from slotway.manager.room import fits, inventory_of, keep_warm_of, spare_of
 from slotway.manager.routers import Router, Routers
 from slotway.manager.views import view_of
 from slotway.records import Keys
@@ -40,24 +45,14 @@ from slotway.v1.ledger_pb2 import (
     CONTAINER_STATE_DESTROYING,
     CONTAINER_STATE_DRAINING,
     CONTAINER_STATE_INITIALISING,
+    CONTAINER_STATE_PREWARMED,
     CONTAINER_STATE_READY,
 )
 
 log = structlog.get_logger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How many containers there may be, and how long they are kept. Seconds."""
-
-    containers_max: int = 100
-    memory_mib_max: int = 64 * 1024
-    keep_warm_s: float = 60.0
-    overrun_grace_s: float = 5.0
-    drain_grace_s: float = 5.0
-    """Past the action's timeout, for a container that drains."""
-    silence_grace_s: float = 30.0
-    look_s: float = 1.0
+WHY_MAX = 300
+"""Characters of an error that are recorded with a container."""
 
 
 class Books:
@@ -87,9 +82,15 @@ class Books:
         self.revision = 0
         """Of the newest commit."""
         self._by_action: dict[str, set[str]] = {}
+        self._wishes: dict[str, Wish] = {}
+        """Of the hungry actions' newest plans: containers that could not be created yet."""
+        self.inventory: Inventory | None = None
+        """In the middle of a plan: what the cluster had when it began."""
         self._wakes: dict[str, float] = {}
         self._driver, self._keys, self._clock = driver, keys, clock
         self.addresses = AddressCount(driver.numbered, keys)
+        self.cells = Cells(policy.prewarm)
+        self.endings = Endings()
         self.began_at = clock()
         self._tempo = Tempo(silent_grace_s=policy.silence_grace_s)
 
@@ -105,7 +106,8 @@ class Books:
         """
         now, before = self._clock(), self.containers
         self.revision = records.revision
-        self.containers, self._by_action = {}, {}
+        self.containers, self._by_action, self._wishes = {}, {}, {}
+        self.cells.clear()
         shares = []
         for item in records.containers:
             record = records.read(ledger_pb2.ContainerRecord, item)
@@ -115,7 +117,7 @@ class Books:
             container.record, container.mod_revision = record, item.mod_revision
             if taken_over and record.state == CONTAINER_STATE_INITIALISING:
                 container.failed = True
-            self._enlist(container)
+            self.enlist(container)
             shares.append((record.id, record.capacity, dict(record.shares)))
             if not record.shares:
                 container.idle_since = container.idle_since or now
@@ -140,13 +142,18 @@ class Books:
             else:
                 self.advance(container)
 
-    def _enlist(self, container: Container) -> None:
+    def enlist(self, container: Container) -> None:
+        """The container is there, or comes: an action's, or a stem cell."""
         self.containers[container.id] = container
+        if container.is_cell:
+            self.cells.add(container)
+            return
         self._by_action.setdefault(container.record.action, set()).add(container.id)
 
     def forget(self, name: str) -> None:
         """The container's record is gone."""
         container = self.containers.pop(name, None)
+        self.cells.discard(name)
         if container is not None:
             ids = self._by_action.get(container.record.action, set())
             ids.discard(name)
@@ -157,31 +164,14 @@ class Books:
     def touched(self, container: Container) -> None:
         """Something of the container changed: its action is planned in this turn, and so are those
         that wait for room."""
-        self.dirty.add(container.record.action)
-        if container.phase in (Phase.ENDING, Phase.DRAINING):
+        if not container.is_cell:
+            self.dirty.add(container.record.action)
+        if container.is_cell or container.phase in (Phase.ENDING, Phase.DRAINING):
             self.dirty.update(self.hungry)
 
     def of(self, action: str) -> Iterable[Container]:
         """The action's containers."""
         return [self.containers[name] for name in sorted(self._by_action.get(action, ()))]
-
-    def refusal(self, name: str) -> SlotwayError | None:
-        """Why requests of this action that wait are to be refused; None: they may wait."""
-        action = self.actions.get(name)
-        if action is None:
-            return SlotwayError(f"no action is named {name}", reason="ACTION_NOT_FOUND")
-        if action.record.memory_mib > self.policy.memory_mib_max:
-            return SlotwayError(
-                f"a container of {name} takes {action.record.memory_mib} MiB, and the cluster has "
-                f"{self.policy.memory_mib_max} MiB",
-                reason="CLUSTER_FULL",
-            )
-        used_up = self.addresses.refusal()
-        if used_up is not None and not any(
-            c.phase in (Phase.COMING, Phase.READY) for c in self.of(name)
-        ):
-            return used_up
-        return action.refusal(self._clock())
 
     # Containers' lives.
 
@@ -197,9 +187,14 @@ class Books:
         if container.ended:
             return
         if container.failed and container.phase is Phase.COMING:
-            self.enter(container, CONTAINER_STATE_DESTROYING, "it did not come to serve")
+            why = f": {container.why[:WHY_MAX]}" if container.why else ""
+            reason = f"it did not come to serve{why}"
+            self.enter(container, CONTAINER_STATE_DESTROYING, reason)
         elif container.done == container.state == CONTAINER_STATE_CREATING:
-            self.enter(container, CONTAINER_STATE_INITIALISING)
+            cell = container.is_cell
+            self.enter(
+                container, CONTAINER_STATE_PREWARMED if cell else CONTAINER_STATE_INITIALISING
+            )
         elif container.done == container.state == CONTAINER_STATE_INITIALISING:
             self.enter(container, CONTAINER_STATE_READY)
             container.unspread, container.idle_since = True, now
@@ -243,6 +238,7 @@ class Books:
         if now >= self.look_at:
             self.look_at = now + self.policy.look_s
             self._look_at_containers(now)
+            keep_cells(self, now)
         for router in self.routers.by_id.values():
             fresh = self.routers.fresh(router, now)
             if fresh != router.was_fresh:
@@ -251,6 +247,7 @@ class Books:
         self.dirty.update(self.hungry)
 
     def _look_at_containers(self, now: float) -> None:
+        spare = spare_of(self)
         for container in list(self.containers.values()):
             if container.ended:
                 continue
@@ -261,8 +258,12 @@ class Books:
                     container.idle_since = None
                 elif container.idle_since is None:
                     container.idle_since = now
-                elif now - container.idle_since >= self.policy.keep_warm_s:
-                    self.drain(container, "it was idle")
+                elif now - container.idle_since >= keep_warm_of(self, container):
+                    name = container.record.action
+                    left = spare.get(name, math.inf)
+                    if left > 0:
+                        spare[name] = left - 1
+                        self.drain(container, "it was idle")
             elif container.state == CONTAINER_STATE_DRAINING:
                 limit_s = container.record.timeout_ms / 1000 + self.policy.drain_grace_s
                 if now - container.since >= limit_s:
@@ -287,10 +288,11 @@ class Books:
     def plan(self) -> dict[str, Decisions]:
         """Plans the dirty actions, stages what was decided, and returns it."""
         plans: dict[str, Decisions] = {}
-        wishes = []
+        wishing, self.inventory = False, None
         names, self.dirty = sorted(self.dirty), set()
         for name in names:
             self.hungry.discard(name)
+            self._wishes.pop(name, None)
             decisions = plan_action(view_of(self, name, self._clock()), self._tempo)
             plans[name] = decisions
             if decisions.ask:
@@ -300,11 +302,13 @@ class Books:
             self._stage(name, decisions)
             action = self.actions.get(name)
             if action is not None and decisions.create:
-                wishes.append(Wish(name, decisions.create, action.record.memory_mib))
-            if decisions.create or decisions.unmet:
+                memory_mib, since = action.record.memory_mib, action.admitted_at
+                self._wishes[name] = Wish(name, decisions.create, memory_mib, since)
+                wishing = True
+            if decisions.create or decisions.unmet or decisions.missing:
                 self.hungry.add(name)
-        if wishes:
-            self._admit(wishes)
+        if wishing:
+            self._admit()
         return plans
 
     def wake_at(self, at: float, name: str) -> None:
@@ -342,59 +346,57 @@ class Books:
         if decisions.wake_at is not None:
             self.wake_at(decisions.wake_at, name)
 
-    def _admit(self, wishes: list[Wish]) -> None:
+    def _admit(self) -> None:
         now = self._clock()
-        all_of_them = list(self.containers.values())
+        left = give_cells(self, list(self._wishes.values()), now)
+        self._wishes = {wish.action: wish for wish in left}
         if self.addresses.left() == 0:
             return  # no eviction would help
-        ending = [c for c in all_of_them if c.phase is Phase.ENDING]
-        room = Room(
-            self.policy.containers_max - len(all_of_them),
-            self.policy.memory_mib_max - sum(c.record.memory_mib for c in all_of_them),
-        )
-        later = Room(len(ending), sum(c.record.memory_mib for c in ending))
-        idle = [
-            Idle(c.id, c.record.action, c.record.memory_mib, c.since)
-            for c in all_of_them
-            if c.state == CONTAINER_STATE_READY and self._evictable(c, now)
-        ]
-        admission = admit(room, later, wishes, idle)
+        if fits(self, left):
+            admission = Admission(create={wish.action: wish.count for wish in left})
+        else:
+            admission = admit(inventory_of(self, now), left)
         for name in admission.evict:
             self.drain(self.containers[name], "another action needs its room")
+        for name in admission.retire:
+            self.drain(self.containers[name], "another action has less than its part")
         for name, count in admission.create.items():
+            wish, action = self._wishes[name], self.actions[name]
+            self._wishes[name] = replace(wish, count=wish.count - count)
+            action.admitted_at = now
             for _ in range(count):
                 if self.addresses.left() == 0:
                     return
-                self._create(self.actions[name].record)
+                self._start(action.record)
 
-    def _evictable(self, container: Container, now: float) -> bool:
-        """Nobody holds a share, or nobody who was heard of for long."""
-        if container.ended:
-            return False
-        for holder in self.ledger.staged_shares(container.id):
-            router = self.routers.get(holder)
-            heard_at = router.facts.reported_at if router else self.began_at
-            if not (router and router.vanished) and now - heard_at < self.policy.silence_grace_s:
-                return False
-        return True
+    def _start(self, action: ledger_pb2.ActionRecord) -> None:
+        self.cells.started(action, self._clock())
+        self.create(
+            ledger_pb2.ContainerRecord(
+                action=action.name,
+                revision=action.revision,
+                capacity=action.concurrency,
+                timeout_ms=action.timeout_ms,
+                kind=action.kind,
+                made_for=action.concurrency,
+                memory_mib=action.memory_mib,
+            )
+        )
 
-    def _create(self, action: ledger_pb2.ActionRecord) -> None:
+    def create(self, what: ledger_pb2.ContainerRecord) -> None:
+        """Stages a new container; `what` says whose, and what for."""
         name = ContainerId(secrets.token_hex(8))
         record = ledger_pb2.ContainerRecord(
             id=name,
-            action=action.name,
-            revision=action.revision,
             state=CONTAINER_STATE_CREATING,
-            capacity=action.concurrency,
             address=self._driver.address(name, self.addresses.take()),
             driver=self._driver.name,
             engine=self._driver.engine(),
             term=f"{self.term[0]}.{self.term[1]}",
-            timeout_ms=action.timeout_ms,
-            memory_mib=action.memory_mib,
             created_at_ms=time.time_ns() // 1_000_000,
         )
+        record.MergeFrom(what)
         container = Container(record, self._clock())
-        self._enlist(container)
-        self.ledger.add(name, action.concurrency)
-        log.info("container", id=name, action=action.name, state="creating")
+        self.enlist(container)
+        self.ledger.add(name, record.capacity)
+        log.info("container", id=name, action=record.action or None, state="creating")

@@ -191,15 +191,15 @@ def _judge(write: Write, known: Action | None, newest: int) -> ledger_pb2.Action
         return None
     record = ledger_pb2.ActionRecord()
     record.CopyFrom(write.record)
-    if not record.code_sha256:
-        if known is None:
-            raise SlotwayError(
-                f"code: {write.name} is new, and has to come with its code",
-                reason="INVALID_FIELD",
-                metadata={"field": "code"},
-            )
+    if not record.code_sha256 and known is not None:
         record.code_sha256 = known.record.code_sha256
         record.code_bytes = known.record.code_bytes
+    if not record.code_sha256 and not record.image:
+        raise SlotwayError(
+            f"code: {write.name} has none, and has to come with its code",
+            reason="INVALID_FIELD",
+            metadata={"field": "code"},
+        )
     record.schema = SCHEMA
     record.revision = max(revision, newest) + 1
     return record

@@ -19,7 +19,11 @@ from slotway.v1.ledger_pb2 import (
 )
 
 TRANSITIONS: Final[dict[int, set[int]]] = {
-    CONTAINER_STATE_CREATING: {CONTAINER_STATE_INITIALISING, CONTAINER_STATE_DESTROYING},
+    CONTAINER_STATE_CREATING: {
+        CONTAINER_STATE_PREWARMED,
+        CONTAINER_STATE_INITIALISING,
+        CONTAINER_STATE_DESTROYING,
+    },
     CONTAINER_STATE_PREWARMED: {CONTAINER_STATE_INITIALISING, CONTAINER_STATE_DESTROYING},
     CONTAINER_STATE_INITIALISING: {CONTAINER_STATE_READY, CONTAINER_STATE_DESTROYING},
     CONTAINER_STATE_READY: {CONTAINER_STATE_DRAINING, CONTAINER_STATE_DESTROYING},
@@ -69,6 +73,10 @@ class Container:
     """The newest state whose work the driver has done."""
     failed: bool = False
     """It will not come to serve."""
+    why: str = ""
+    """Why it failed."""
+    ready_at: float | None = None
+    """When it came to serve; None: not yet, or under another leader."""
     ended: bool = False
     """The engine has proved its end; its record is to be deleted."""
     task: asyncio.Task[None] | None = None
@@ -84,6 +92,11 @@ class Container:
     def id(self) -> str:
         """Never reused."""
         return self.record.id
+
+    @property
+    def is_cell(self) -> bool:
+        """A stem cell: nobody's yet."""
+        return not self.record.action
 
     @property
     def state(self) -> ledger_pb2.ContainerState.ValueType:
@@ -102,6 +115,8 @@ class Container:
         assert state in TRANSITIONS[self.record.state], (self.id, self.record.state, state)
         self.record.state = state
         self.since = now
+        if state == CONTAINER_STATE_READY:
+            self.ready_at = now
         if reason:
             self.record.reason = reason
 

@@ -22,6 +22,8 @@ class Facts:
         self._waited: dict[str, int] = {}
         """Per action that waits: the turn in which that was reported last."""
         self._idle: dict[str, dict[str, int]] = {}
+        self._used_at: dict[str, float] = {}
+        """Per container: the newest report that showed that something had run there."""
         self._seen: dict[str, int] = {}
         self._sent: dict[str, deque[tuple[int, int]]] = {}
         self._raises: deque[tuple[int, float]] = deque()
@@ -34,6 +36,7 @@ class Facts:
         self.waiting.clear()
         self._waited.clear()
         self._idle.clear()
+        self._used_at.clear()
         self._sent.clear()
         self._raises.clear()
         self._seen = dict(holdings)
@@ -54,6 +57,7 @@ class Facts:
     def forget(self, container: str) -> None:
         """The container has ended."""
         self._seen.pop(container, None)
+        self._used_at.pop(container, None)
         self._sent.pop(container, None)
 
     def report(
@@ -70,8 +74,12 @@ class Facts:
         for demand in message.demand:
             name = demand.action
             idle = {share.container_id: share.idle for share in demand.idle if share.idle}
-            if demand.waiting or name in self.waiting or idle != self._idle.get(name, {}):
+            before = self._idle.get(name, {})
+            if demand.waiting or name in self.waiting or idle != before:
                 changed.add(name)
+            # It is told of because something ran: where, if not in what changed, nobody knows.
+            ran = idle.items() ^ before.items() or idle.items()
+            self._used_at.update((container, self.reported_at) for container, _ in ran)
             self.waiting[name], self._idle[name] = demand.waiting, idle
             self._waited[name] = turn
             if not demand.waiting:
@@ -98,6 +106,14 @@ class Facts:
         """
         idle = self._idle.get(action, {}).get(container, 0)
         return max(0, min(target, idle + target - self._seen.get(container, 0)))
+
+    def idle_since(self, action: str, container: str, slots: int) -> float | None:
+        """Since when all of its `slots` idle; None if some run, or the report has not seen all
+        orders."""
+        idle = self._idle.get(action, {}).get(container, 0)
+        if container in self._sent or self._seen.get(container, 0) != slots or idle < slots:
+            return None
+        return self._used_at.get(container, self.reported_at)
 
     def waited(self, action: str) -> int:
         """The turn of the newest report of requests that wait; 0 if none do.

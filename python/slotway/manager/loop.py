@@ -14,11 +14,11 @@ from typing import assert_never
 import structlog
 
 from slotway._slotcore import Ledger, LedgerError
-from slotway.drivers.base import Driver, DriverError, EndedLoadingError
+from slotway.drivers.base import ContainerId, Driver
 from slotway.errors import SlotwayError
 from slotway.etcd import Client
-from slotway.manager.action import Action
-from slotway.manager.books import Books, Policy
+from slotway.manager import failures
+from slotway.manager.books import Books
 from slotway.manager.chain import Chain, DeposedError, Term
 from slotway.manager.commits import Commits
 from slotway.manager.container import Container
@@ -38,6 +38,7 @@ from slotway.manager.inbox import (
 from slotway.manager.ledger import LedgerSeen, term_of
 from slotway.manager.messages import Messages
 from slotway.manager.plan import Phase
+from slotway.manager.policy import Policy
 from slotway.manager.replica import Replica
 from slotway.manager.routers import Router, Routers
 from slotway.manager.sessions import PROTOCOL_MAX, PROTOCOL_MIN, Session
@@ -48,7 +49,6 @@ from slotway.v1 import ledger_pb2, manager_pb2
 
 log = structlog.get_logger(__name__)
 
-ENDED_STARTING = "the container ended while it started"
 _DESTROYING = ledger_pb2.CONTAINER_STATE_DESTROYING
 COPY_S = 0.5
 """How long a takeover waits for its copy of the ledger, before it reads all of it from etcd."""
@@ -246,7 +246,7 @@ class Loop:
                     self._ledger.detach(session.router, session.stream)
                     self.books.changed(closed)
             case Started():
-                self._started(happening)
+                failures.started(self.books, happening, self._now())
             case Ended(container):
                 self._ended(container)
             case Listed():
@@ -343,43 +343,14 @@ class Loop:
             if alone:
                 self._beat_at = self.books.look_at = self._now()
 
-    def _started(self, happening: Started) -> None:
-        container = self.books.containers.get(happening.container)
-        if container is None or container.ended or container.phase is not Phase.COMING:
-            return
-        action = self.books.actions.get(container.record.action)
-        current = action is not None and action.record.revision == container.record.revision
-        if happening.error is not None:
-            container.failed = True
-            log.warning("a container failed", id=container.id, why=str(happening.error))
-            if action is not None and current:
-                self._failed(action, happening.error)
-        else:
-            container.done = happening.state
-            if action is not None and happening.state == ledger_pb2.CONTAINER_STATE_INITIALISING:
-                action.served()
-        self.books.advance(container)
-
-    def _failed(self, action: Action, error: SlotwayError) -> None:
-        action.failed(error, self._now())
-        self.books.dirty.add(action.record.name)
-        for other in self.books.of(action.record.name):
-            if other.state == ledger_pb2.CONTAINER_STATE_CREATING and not other.begun:
-                other.failed = True  # it would fail as well; it is not created for that
-                self.books.advance(other)
-
     def _ended(self, name: str) -> None:
         container = self.books.containers.get(name)
         if container is None or container.ended:
             return
-        if container.phase is Phase.COMING:
-            action = self.books.actions.get(container.record.action)
-            if action is not None and action.record.revision == container.record.revision:
-                loading = container.state == ledger_pb2.CONTAINER_STATE_INITIALISING
-                what = EndedLoadingError() if loading else DriverError(ENDED_STARTING)
-                self._failed(action, what)
-        log.info("container", id=name, action=container.record.action, state="ended")
-        self._messages.ended(name, self.books.end(container))
+        cause = self._driver.ending(ContainerId(name))
+        failures.ended(self.books, container, cause, self._now())
+        log.info("container", id=name, action=container.record.action or None, state="ended")
+        self._messages.ended(name, self.books.end(container), cause)
 
     async def _compare(self, stock: Listed) -> None:
         names = self.books.containers

@@ -12,6 +12,7 @@ from google.protobuf import duration_pb2
 
 from slotway.manager.books import Books
 from slotway.manager.container import Container
+from slotway.manager.failures import refusal_of
 from slotway.manager.plan import Decisions
 from slotway.manager.sessions import PROTOCOL_MAX, PROTOCOL_MIN, Session
 from slotway.v1 import manager_pb2
@@ -47,7 +48,8 @@ class Messages:
 
     def tell(self, name: str, decisions: Decisions) -> None:
         """Peers, and why waiting requests cannot be served."""
-        error = self._books.refusal(name)
+        now = asyncio.get_running_loop().time()
+        error = refusal_of(self._books, name, now)
         for router in self._routers.by_id.values():
             session = router.session
             if session is None or not self._ledger.known(router.id):
@@ -71,12 +73,14 @@ class Messages:
                     address = self._routers.by_id[peer_id].address
                     told.peers.add(incarnation=peer_id, address=address, waiting=waiting)
 
-    def ended(self, container: str, holders: list[str]) -> None:
-        """A container has ended: all who hold a share, or have heard of it, are told."""
+    def ended(self, container: str, holders: list[str], how: str = "") -> None:
+        """A container has ended: all who hold a share, or have heard of it, are told, and how."""
         for router in self._routers.by_id.values():
             session = router.session
             if session is not None and (router.id in holders or container in session.told):
                 session.draft.ended_containers.append(container)
+                if how:
+                    session.draft.endings[container] = how
                 session.told.discard(container)
 
     def beat(self) -> None:

@@ -8,12 +8,21 @@ from typing import Any, Protocol
 
 import grpc.aio
 
+from slotway.drivers.base import ContainerId, DriverError
 from slotway.errors import SlotwayError
+from slotway.manager.endings import Ending
 from slotway.manager.loop import Loop
 from slotway.manager.routers import Router
-from slotway.status import abort_with
+from slotway.status import abort_with, invalid
 from slotway.v1 import cluster_pb2, cluster_pb2_grpc, manager_pb2
 
+LINES_DEFAULT, LINES_MAX = 1000, 10_000
+LINE_BYTES_MAX = 4096
+ANSWER_BYTES_MAX = 3 * 1024 * 1024
+LOG_S = 10.0
+"""For the engine to give a log."""
+STAMP_BYTES = len("2026-11-24T12:00:00.000Z")
+"""Of a line, before its activation."""
 INTERVAL_S = 0.1
 """Between two answers of a watch, at least."""
 
@@ -32,6 +41,13 @@ class Viewing(Protocol):
         """This Manager's, host:port."""
 
 
+class Logs(Protocol):
+    """The part of the driver that keeps what containers print."""
+
+    async def log(self, container: ContainerId) -> bytes:
+        """See `drivers.base.Driver`."""
+
+
 class Overview(cluster_pb2_grpc.ClusterServiceServicer):
     """The service."""
 
@@ -41,16 +57,20 @@ class Overview(cluster_pb2_grpc.ClusterServiceServicer):
         cluster: str,
         manager: str,
         standbys: Callable[[], list[cluster_pb2.StandbyStatus]],
+        logs: Logs,
     ) -> None:
         self._viewing, self._cluster, self._manager = viewing, cluster, manager
-        self._standbys = standbys
+        self._standbys, self._logs = standbys, logs
 
     async def GetCluster(  # noqa: N802
         self, request: cluster_pb2.GetClusterRequest, context: _Context
     ) -> cluster_pb2.GetClusterResponse:
         """See the proto."""
         try:
-            return cluster_pb2.GetClusterResponse(cluster=self._cluster_now())
+            cluster = self._cluster_now()
+            if request.with_ended:
+                cluster.ended.extend(map(_ended, self._viewing.loop().books.endings))
+            return cluster_pb2.GetClusterResponse(cluster=cluster)
         except SlotwayError as exc:
             await abort_with(context, exc)
 
@@ -70,6 +90,42 @@ class Overview(cluster_pb2_grpc.ClusterServiceServicer):
                 yield cluster_pb2.WatchClusterResponse(cluster=cluster)
             await asyncio.sleep(INTERVAL_S)
             await changed.wait()
+
+    async def GetContainerLog(  # noqa: N802
+        self, request: cluster_pb2.GetContainerLogRequest, context: _Context
+    ) -> cluster_pb2.GetContainerLogResponse:
+        """See the proto."""
+        try:
+            self._viewing.loop()
+            if request.lines > LINES_MAX:
+                raise invalid("lines", f"must be at most {LINES_MAX}, not {request.lines}")
+            log = await self._log(request.container_id)
+        except SlotwayError as exc:
+            await abort_with(context, exc)
+        wanted = f" {request.activation_id} ".encode()
+        lines = [
+            line[:LINE_BYTES_MAX].decode("utf-8", "replace")
+            for line in log.splitlines()
+            if not request.activation_id or line.startswith(wanted, STAMP_BYTES)
+        ]
+        lines = lines[-(request.lines or LINES_DEFAULT) :]
+        size = 0
+        for number, line in enumerate(reversed(lines)):
+            size += len(line.encode()) + 8
+            if size > ANSWER_BYTES_MAX:
+                lines = lines[len(lines) - number :]
+                break
+        return cluster_pb2.GetContainerLogResponse(lines=lines)
+
+    async def _log(self, container: str) -> bytes:
+        try:
+            async with asyncio.timeout(LOG_S):
+                return await self._logs.log(ContainerId(container))
+        except TimeoutError:
+            why = f"the engine did not answer within {LOG_S:g} s"
+        except DriverError as exc:
+            why = str(exc)
+        raise invalid("container_id", why)
 
     def _cluster_now(self) -> cluster_pb2.Cluster:
         loop = self._viewing.loop()
@@ -113,6 +169,20 @@ class Overview(cluster_pb2_grpc.ClusterServiceServicer):
             for container, slots in sorted(idle.items()):
                 demand.idle.add(container_id=container, idle=slots)
         return status
+
+
+def _ended(ending: Ending) -> cluster_pb2.EndedContainer:
+    message = cluster_pb2.EndedContainer(
+        id=ending.container,
+        action=ending.action,
+        revision=ending.revision,
+        reason=ending.reason,
+        crashed=ending.crashed,
+    )
+    if ending.served_s is not None:
+        message.served.FromMilliseconds(int(ending.served_s * 1000))
+    message.ended_at.FromMilliseconds(ending.ended_at_ms)
+    return message
 
 
 def _fingerprint(cluster: cluster_pb2.Cluster) -> bytes:

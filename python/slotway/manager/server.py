@@ -19,13 +19,12 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from slotway._slotcore import Ledger
-from slotway.config import ManagerConfig, split_address
+from slotway.config import ManagerConfig, split_address, stock_of
 from slotway.drivers import open_driver
 from slotway.drivers.base import Driver
 from slotway.errors import SlotwayError
 from slotway.etcd import Client
 from slotway.manager.actions import CODE_BYTES_MAX, Actions, CodeKeeper
-from slotway.manager.books import Policy
 from slotway.manager.chain import DeposedError
 from slotway.manager.codestore import CodeStore
 from slotway.manager.followers import Followers
@@ -33,6 +32,8 @@ from slotway.manager.inbox import Closed, Inbox, Opened, Reported, Write
 from slotway.manager.leader import Leadership, Reign
 from slotway.manager.loop import Loop
 from slotway.manager.overview import Overview
+from slotway.manager.plan import Stock
+from slotway.manager.policy import Policy
 from slotway.manager.routers import Routers
 from slotway.manager.sessions import Session, Sessions
 from slotway.manager.standby import Standby
@@ -116,6 +117,11 @@ class Manager:
         """See `actions.Leading`."""
         return {name: action.record for name, action in self.loop().books.actions.items()}
 
+    def trouble(self, name: str) -> action_pb2.Trouble | None:
+        """See `actions.Leading`."""
+        action = self.loop().books.actions.get(name)
+        return action.trouble(asyncio.get_running_loop().time()) if action else None
+
     def write(self, write: Write) -> None:
         """See `actions.Leading`."""
         self.loop()
@@ -147,9 +153,18 @@ class Manager:
             ]
         )
         manager_pb2_grpc.add_ManagerServiceServicer_to_server(self._sessions, server)
-        action_pb2_grpc.add_ActionServiceServicer_to_server(Actions(self, self._code), server)
+        action_pb2_grpc.add_ActionServiceServicer_to_server(
+            Actions(self, self._code, self._driver), server
+        )
         cluster_pb2_grpc.add_ClusterServiceServicer_to_server(
-            Overview(self, self._config.cluster, self._config.id, self._followers.statuses), server
+            Overview(
+                self,
+                self._config.cluster,
+                self._config.id,
+                self._followers.statuses,
+                self._driver,
+            ),
+            server,
         )
         standby_pb2_grpc.add_StandbyServiceServicer_to_server(self._followers, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -230,6 +245,7 @@ class Manager:
             self._inbox,
             create_s=config.create_timeout.total_seconds(),
             init_s=config.init_timeout.total_seconds(),
+            api_host=config.api_host,
         )
         self._loop = Loop(
             manager=config.id,
@@ -344,6 +360,17 @@ def policy_of(config: ManagerConfig) -> Policy:
         overrun_grace_s=config.overrun_grace.total_seconds(),
         drain_grace_s=max(timedelta(seconds=1), config.overrun_grace).total_seconds(),
         silence_grace_s=config.silence_grace.total_seconds(),
+        residence_s=config.residence.total_seconds(),
+        prewarm=tuple(
+            Stock(
+                kind,
+                *stock_of(text),
+                ttl_s=config.prewarm_ttl.total_seconds(),
+                memory_mib=config.prewarm_memory_mib,
+                concurrency=config.prewarm_concurrency,
+            )
+            for kind, text in config.prewarm.items()
+        ),
     )
 
 

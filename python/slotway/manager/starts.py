@@ -44,6 +44,7 @@ ENGINE_S = 10.0
 """For every other word with the engine."""
 LOOK_S = 2.0
 """For a new leader's first look: requests wait for it."""
+_NO_ACTION = ledger_pb2.ActionRecord()
 DESTROY_RETRY_S = 1.0
 DESTROY_RETRY_S_MAX = 15.0
 
@@ -66,9 +67,12 @@ class Starts:
         *,
         create_s: float = 60.0,
         init_s: float = 60.0,
+        api_host: str = "",
     ) -> None:
+        """`api_host` is where actions are told to invoke others; empty: nowhere."""
         self._driver, self._code, self._inbox = driver, code, inbox
         self._create_s, self._init_s = create_s, init_s
+        self._api_host = api_host
         self._creating = asyncio.Semaphore(CREATES_MAX)
         self._initialising = asyncio.Semaphore(INITS_MAX)
         self._kept: tuple[str, bytes] | None = None
@@ -92,8 +96,9 @@ class Starts:
         if container.failed and state != ledger_pb2.CONTAINER_STATE_DESTROYING:
             return
         match state:
-            case ledger_pb2.CONTAINER_STATE_CREATING if action is not None:
-                work = self._create(container, label, action.kind, ledger)
+            case ledger_pb2.CONTAINER_STATE_CREATING if action is not None or container.is_cell:
+                # A stem cell is of no action, and has nothing that only an action can ask for.
+                work = self._create(container, label, action or _NO_ACTION, ledger)
             case ledger_pb2.CONTAINER_STATE_INITIALISING if action is not None:
                 work = self._initialise(container, action)
             case ledger_pb2.CONTAINER_STATE_DESTROYING:
@@ -115,7 +120,9 @@ class Starts:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _create(self, container: Container, label: Label, kind: str, ledger: str) -> None:
+    async def _create(
+        self, container: Container, label: Label, action: ledger_pb2.ActionRecord, ledger: str
+    ) -> None:
         error: SlotwayError | None = None
         try:
             async with self._creating, asyncio.timeout(self._create_s):
@@ -124,7 +131,15 @@ class Starts:
                 record = container.record
                 await self._driver.create(
                     ContainerSpec(
-                        label, kind, record.capacity, record.memory_mib, record.address, ledger
+                        label,
+                        record.kind,
+                        record.made_for,
+                        record.memory_mib,
+                        record.address,
+                        ledger,
+                        image=action.image,
+                        concurrent=action.concurrent,
+                        network=action.network,
                     )
                 )
         except TimeoutError:
@@ -143,7 +158,7 @@ class Starts:
                 code = await self._read(action.code_sha256)
                 await self._driver.init(
                     ContainerId(container.id),
-                    init_value(action, code),
+                    init_value(action, code, self._api_host),
                     timedelta(seconds=self._init_s),
                 )
         except TimeoutError:
@@ -156,7 +171,10 @@ class Starts:
         self._inbox.put(Started(container.id, CONTAINER_STATE_INITIALISING, error))
 
     async def _read(self, sha256: str) -> bytes:
-        """The code; what was read last is kept, as containers come in crowds."""
+        """The code; what was read last is kept, as containers come in crowds. An image may do
+        without."""
+        if not sha256:
+            return b""
         if self._kept is None or self._kept[0] != sha256:
             self._kept = (sha256, await self._code.get(sha256))
         return self._kept[1]
@@ -254,17 +272,23 @@ def made_by(driver: Driver, container: Container) -> bool:
     return record.driver == driver.name and record.engine == driver.engine()
 
 
-def init_value(action: ledger_pb2.ActionRecord, code: bytes) -> dict[str, object]:
-    """The value of `/init`, as OpenWhisk's action interface has it."""
+def init_value(
+    action: ledger_pb2.ActionRecord, code: bytes, api_host: str = ""
+) -> dict[str, object]:
+    """The value of `/init`, as OpenWhisk's action interface has it: without code for an image that
+    has its own."""
     namespace, _, name = action.name.partition("/")
+    text = base64.b64encode(code).decode() if action.binary else code.decode()
     return {
         "name": name,
         "main": action.main or "main",
-        "code": base64.b64encode(code).decode() if action.binary else code.decode(),
+        **({"code": text} if code else {}),
         "binary": action.binary,
+        "concurrency": action.concurrency,  # beyond OpenWhisk's: a stem cell is made for more
         "env": {
             "__OW_NAMESPACE": namespace,
             "__OW_ACTION_NAME": f"/{action.name}",
             "__OW_ACTION_VERSION": str(action.revision),
+            **({"__OW_API_HOST": api_host} if api_host else {}),
         },
     }

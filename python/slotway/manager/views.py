@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slotway.manager.plan import ActionView, ContainerView, Phase, RouterView, Share
+from slotway.manager.plan import ActionView, ContainerView, RouterView, Share
+from slotway.manager.room import room_for
 
 if TYPE_CHECKING:
-    from slotway.manager.action import Action
     from slotway.manager.books import Books
     from slotway.manager.container import Container
     from slotway.manager.routers import Router
@@ -31,10 +31,10 @@ def view_of(books: Books, name: str, now: float) -> ActionView:
         RouterView(holder, known=False, fresh=False, silent_since=books.began_at)
         for holder in sorted(strangers)
     ]
-    room = 0
-    if action is not None and any(router.waiting for router in routers):
-        room = _room_for(books, action, containers, now)
     record = action.record if action is not None else None
+    room, minimum = 0, record.containers_min if record else 0
+    if action is not None and (minimum or any(router.waiting for router in routers)):
+        room = room_for(books, action, containers, routers, now)
     return ActionView(
         name=name,
         revision=record.revision if record else 0,
@@ -43,6 +43,7 @@ def view_of(books: Books, name: str, now: float) -> ActionView:
         routers=routers,
         room=room,
         now=now,
+        minimum=minimum,
         asked_at=books.asked_at.get(name),
     )
 
@@ -87,23 +88,3 @@ def _router_view(books: Books, action: str, router: Router, now: float) -> Route
         vanished=router.vanished,
         silent_since=None if fresh else router.facts.reported_at,
     )
-
-
-def _room_for(books: Books, action: Action, containers: list[ContainerView], now: float) -> int:
-    if action.record.memory_mib > books.policy.memory_mib_max:
-        return 0
-    if now < action.not_before:
-        books.wake_at(action.not_before, action.record.name)
-        return 0
-    kept = [
-        c
-        for c in books.containers.values()
-        if c.phase is not Phase.ENDING
-        and (c.idle_since is None or c.record.action == action.record.name)
-    ]
-    memory = books.policy.memory_mib_max - sum(c.record.memory_mib for c in kept)
-    room = min(books.policy.containers_max - len(kept), memory // action.record.memory_mib)
-    if action.failures:  # one at a time, until one comes to serve
-        coming = sum(container.phase is Phase.COMING for container in containers)
-        room = min(room, 1 - coming)
-    return max(0, room)

@@ -79,12 +79,15 @@ class Router:
                 idle_close_ms=_ms(config.idle_close.total_seconds()),
                 threads=config.threads,
                 planted_bug=config.planted_bug,
+                nested_max_wait_ms=_ms(config.nested_max_wait.total_seconds()),
+                actions_listen=config.actions_listen or None,
             )
         except OSError as error:
             shutil.rmtree(self._folder, ignore_errors=True)
+            also = f", or at --actions-listen {config.actions_listen}"
             raise SlotwayError(
-                f"cannot listen on {config.listen}: {error.strerror or error}; choose another "
-                "address with --listen"
+                f"cannot listen on {config.listen}{also if config.actions_listen else ''}: "
+                f"{error.strerror or error}; choose another address with --listen"
             ) from error
         self.address = self._plane.address
         self._health = health.aio.HealthServicer()

@@ -182,7 +182,8 @@ class Session:
             attachment.told.pop(container, None)
             self._known.pop(container, None)
             self._overruns.pop(container, None)
-            self._plane.ended(attachment.manager, attachment.stream, term, container)
+            how = message.endings.get(container, "")
+            self._plane.ended(attachment.manager, attachment.stream, term, container, how)
         for peers in message.peers:
             with _refusal_logged(attachment, peers.action):
                 self._plane.peers(

@@ -30,9 +30,9 @@ class Action:
     def __init__(
         self, capacity: int, limit: int, outputs: tuple[OutputStream, OutputStream] | tuple[()]
     ) -> None:
-        """`capacity` is C; `limit` refuses what exceeds it with 429, 0: nothing; `outputs` are to
-        be finished."""
-        self._alone = capacity == 1
+        """`capacity` is C, or more if `/init` tells C; `limit` refuses what exceeds it with 429,
+        0: nothing; `outputs` are to be finished."""
+        self._capacity, self._alone = capacity, True
         self._limit = limit
         self._outputs = outputs
         self._function: Function | None = None
@@ -50,6 +50,7 @@ class Action:
             return 403, _error("Cannot initialize the action more than once.")
         try:
             value = json.loads(body)["value"]
+            self._alone = value.get("concurrency", self._capacity) == 1
             environment = {str(key): _text(each) for key, each in (value.get("env") or {}).items()}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return 400, _error('expected {"value": {"name", "main", "code", "binary", "env"}}')

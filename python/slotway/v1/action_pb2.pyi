@@ -280,27 +280,71 @@ class GetActionResponse(_message.Message):
 
     ACTION_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
     code: _builtins.bytes
     """Its code, if asked for."""
     @_builtins.property
     def action(self) -> Global___Action:
         """The action."""
 
+    @_builtins.property
+    def trouble(self) -> Global___Trouble:
+        """What goes wrong with its containers; absent: all is well, as far as is known."""
+
     def __init__(
         self,
         *,
         action: Global___Action | None = ...,
         code: _builtins.bytes | None = ...,
+        trouble: Global___Trouble | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_code", b"_code", "action", b"action", "code", b"code"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_code", b"_code", "action", b"action", "code", b"code", "trouble", b"trouble"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_code", b"_code", "action", b"action", "code", b"code"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_code", b"_code", "action", b"action", "code", b"code", "trouble", b"trouble"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__code: _TypeAlias = _typing.Literal["code"]  # noqa: Y015
     _WhichOneofArgType__code: _TypeAlias = _typing.Literal["_code", b"_code"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__code) -> _WhichOneofReturnType__code | None: ...
 
 Global___GetActionResponse: _TypeAlias = GetActionResponse  # noqa: Y015
+
+@_typing.final
+class Trouble(_message.Message):
+    """What goes wrong with the containers of an action's present revision, as its leader knows it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILURES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    PAUSE_FIELD_NUMBER: _builtins.int
+    failures: _builtins.int
+    """How many in a row did not come to serve, or crashed soon after they had; those that failed together count as one."""
+    reason: _builtins.str
+    """Why the newest one did."""
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """How long ago that was."""
+
+    @_builtins.property
+    def pause(self) -> _duration_pb2.Duration:
+        """How long no other one is created; absent: the next demand creates one."""
+
+    def __init__(
+        self,
+        *,
+        failures: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        age: _duration_pb2.Duration | None = ...,
+        pause: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "pause", b"pause"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "failures", b"failures", "pause", b"pause", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Trouble: _TypeAlias = Trouble  # noqa: Y015
 
 @_typing.final
 class ListActionsRequest(_message.Message):

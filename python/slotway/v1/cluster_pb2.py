@@ -23,35 +23,42 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from slotway.v1 import ledger_pb2 as slotway_dot_v1_dot_ledger__pb2
 from slotway.v1 import manager_pb2 as slotway_dot_v1_dot_manager__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18slotway/v1/cluster.proto\x12\nslotway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17slotway/v1/ledger.proto\x1a\x18slotway/v1/manager.proto\"\x13\n\x11GetClusterRequest\":\n\x12GetClusterResponse\x12$\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x13.slotway.v1.Cluster\"\x15\n\x13WatchClusterRequest\"<\n\x14WatchClusterResponse\x12$\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x13.slotway.v1.Cluster\"\x92\x02\n\x07\x43luster\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x04term\x18\x02 \x01(\x0b\x32\x10.slotway.v1.Term\x12\x0e\n\x06leader\x18\x03 \x01(\t\x12\x16\n\x0eleader_address\x18\x04 \x01(\t\x12\x17\n\x0fledger_revision\x18\x05 \x01(\x03\x12)\n\x07routers\x18\x06 \x03(\x0b\x32\x18.slotway.v1.RouterStatus\x12/\n\ncontainers\x18\x07 \x03(\x0b\x32\x1b.slotway.v1.ContainerStatus\x12\x0f\n\x07\x61\x63tions\x18\x08 \x01(\r\x12+\n\x08standbys\x18\t \x03(\x0b\x32\x19.slotway.v1.StandbyStatus\"t\n\rStandbyStatus\x12\x0f\n\x07manager\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0b\n\x03lag\x18\x05 \x01(\x03\x12\r\n\x05ready\x18\x06 \x01(\x08\"\xed\x01\n\x0cRouterStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12-\n\x05state\x18\x04 \x01(\x0e\x32\x1e.slotway.v1.RouterStatus.State\x12(\n\x06\x64\x65mand\x18\x05 \x03(\x0b\x32\x18.slotway.v1.ActionDemand\"P\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTATE_LIVE\x10\x01\x12\x10\n\x0cSTATE_SILENT\x10\x02\x12\x0e\n\nSTATE_AWAY\x10\x03\"l\n\x0f\x43ontainerStatus\x12+\n\x06record\x18\x01 \x01(\x0b\x32\x1b.slotway.v1.ContainerRecord\x12,\n\tstate_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration2\xb2\x01\n\x0e\x43lusterService\x12K\n\nGetCluster\x12\x1d.slotway.v1.GetClusterRequest\x1a\x1e.slotway.v1.GetClusterResponse\x12S\n\x0cWatchCluster\x12\x1f.slotway.v1.WatchClusterRequest\x1a .slotway.v1.WatchClusterResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18slotway/v1/cluster.proto\x12\nslotway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17slotway/v1/ledger.proto\x1a\x18slotway/v1/manager.proto\"\'\n\x11GetClusterRequest\x12\x12\n\nwith_ended\x18\x01 \x01(\x08\":\n\x12GetClusterResponse\x12$\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x13.slotway.v1.Cluster\"\x15\n\x13WatchClusterRequest\"<\n\x14WatchClusterResponse\x12$\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x13.slotway.v1.Cluster\"T\n\x16GetContainerLogRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x15\n\ractivation_id\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x01(\r\"(\n\x17GetContainerLogResponse\x12\r\n\x05lines\x18\x01 \x03(\t\"\xbd\x02\n\x07\x43luster\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x04term\x18\x02 \x01(\x0b\x32\x10.slotway.v1.Term\x12\x0e\n\x06leader\x18\x03 \x01(\t\x12\x16\n\x0eleader_address\x18\x04 \x01(\t\x12\x17\n\x0fledger_revision\x18\x05 \x01(\x03\x12)\n\x07routers\x18\x06 \x03(\x0b\x32\x18.slotway.v1.RouterStatus\x12/\n\ncontainers\x18\x07 \x03(\x0b\x32\x1b.slotway.v1.ContainerStatus\x12\x0f\n\x07\x61\x63tions\x18\x08 \x01(\r\x12+\n\x08standbys\x18\t \x03(\x0b\x32\x19.slotway.v1.StandbyStatus\x12)\n\x05\x65nded\x18\n \x03(\x0b\x32\x1a.slotway.v1.EndedContainer\"\xb8\x01\n\x0e\x45ndedContainer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07\x63rashed\x18\x05 \x01(\x08\x12)\n\x06served\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x08\x65nded_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"t\n\rStandbyStatus\x12\x0f\n\x07manager\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0b\n\x03lag\x18\x05 \x01(\x03\x12\r\n\x05ready\x18\x06 \x01(\x08\"\xed\x01\n\x0cRouterStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12-\n\x05state\x18\x04 \x01(\x0e\x32\x1e.slotway.v1.RouterStatus.State\x12(\n\x06\x64\x65mand\x18\x05 \x03(\x0b\x32\x18.slotway.v1.ActionDemand\"P\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTATE_LIVE\x10\x01\x12\x10\n\x0cSTATE_SILENT\x10\x02\x12\x0e\n\nSTATE_AWAY\x10\x03\"l\n\x0f\x43ontainerStatus\x12+\n\x06record\x18\x01 \x01(\x0b\x32\x1b.slotway.v1.ContainerRecord\x12,\n\tstate_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration2\x8e\x02\n\x0e\x43lusterService\x12K\n\nGetCluster\x12\x1d.slotway.v1.GetClusterRequest\x1a\x1e.slotway.v1.GetClusterResponse\x12S\n\x0cWatchCluster\x12\x1f.slotway.v1.WatchClusterRequest\x1a .slotway.v1.WatchClusterResponse0\x01\x12Z\n\x0fGetContainerLog\x12\".slotway.v1.GetContainerLogRequest\x1a#.slotway.v1.GetContainerLogResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'slotway.v1.cluster_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETCLUSTERREQUEST']._serialized_start=123
-  _globals['_GETCLUSTERREQUEST']._serialized_end=142
-  _globals['_GETCLUSTERRESPONSE']._serialized_start=144
-  _globals['_GETCLUSTERRESPONSE']._serialized_end=202
-  _globals['_WATCHCLUSTERREQUEST']._serialized_start=204
-  _globals['_WATCHCLUSTERREQUEST']._serialized_end=225
-  _globals['_WATCHCLUSTERRESPONSE']._serialized_start=227
-  _globals['_WATCHCLUSTERRESPONSE']._serialized_end=287
-  _globals['_CLUSTER']._serialized_start=290
-  _globals['_CLUSTER']._serialized_end=564
-  _globals['_STANDBYSTATUS']._serialized_start=566
-  _globals['_STANDBYSTATUS']._serialized_end=682
-  _globals['_ROUTERSTATUS']._serialized_start=685
-  _globals['_ROUTERSTATUS']._serialized_end=922
-  _globals['_ROUTERSTATUS_STATE']._serialized_start=842
-  _globals['_ROUTERSTATUS_STATE']._serialized_end=922
-  _globals['_CONTAINERSTATUS']._serialized_start=924
-  _globals['_CONTAINERSTATUS']._serialized_end=1032
-  _globals['_CLUSTERSERVICE']._serialized_start=1035
-  _globals['_CLUSTERSERVICE']._serialized_end=1213
+  _globals['_GETCLUSTERREQUEST']._serialized_start=156
+  _globals['_GETCLUSTERREQUEST']._serialized_end=195
+  _globals['_GETCLUSTERRESPONSE']._serialized_start=197
+  _globals['_GETCLUSTERRESPONSE']._serialized_end=255
+  _globals['_WATCHCLUSTERREQUEST']._serialized_start=257
+  _globals['_WATCHCLUSTERREQUEST']._serialized_end=278
+  _globals['_WATCHCLUSTERRESPONSE']._serialized_start=280
+  _globals['_WATCHCLUSTERRESPONSE']._serialized_end=340
+  _globals['_GETCONTAINERLOGREQUEST']._serialized_start=342
+  _globals['_GETCONTAINERLOGREQUEST']._serialized_end=426
+  _globals['_GETCONTAINERLOGRESPONSE']._serialized_start=428
+  _globals['_GETCONTAINERLOGRESPONSE']._serialized_end=468
+  _globals['_CLUSTER']._serialized_start=471
+  _globals['_CLUSTER']._serialized_end=788
+  _globals['_ENDEDCONTAINER']._serialized_start=791
+  _globals['_ENDEDCONTAINER']._serialized_end=975
+  _globals['_STANDBYSTATUS']._serialized_start=977
+  _globals['_STANDBYSTATUS']._serialized_end=1093
+  _globals['_ROUTERSTATUS']._serialized_start=1096
+  _globals['_ROUTERSTATUS']._serialized_end=1333
+  _globals['_ROUTERSTATUS_STATE']._serialized_start=1253
+  _globals['_ROUTERSTATUS_STATE']._serialized_end=1333
+  _globals['_CONTAINERSTATUS']._serialized_start=1335
+  _globals['_CONTAINERSTATUS']._serialized_end=1443
+  _globals['_CLUSTERSERVICE']._serialized_start=1446
+  _globals['_CLUSTERSERVICE']._serialized_end=1716
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from slotway.v1 import ledger_pb2 as _ledger_pb2
@@ -28,12 +29,17 @@ class GetClusterRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    WITH_ENDED_FIELD_NUMBER: _builtins.int
+    with_ended: _builtins.bool
+    """Also tell of containers that have ended."""
     def __init__(
         self,
+        *,
+        with_ended: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["with_ended", b"with_ended"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -105,6 +111,60 @@ class WatchClusterResponse(_message.Message):
 Global___WatchClusterResponse: _TypeAlias = WatchClusterResponse  # noqa: Y015
 
 @_typing.final
+class GetContainerLogRequest(_message.Message):
+    """Asks for a container's log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
+    ACTIVATION_ID_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    container_id: _builtins.str
+    """The container."""
+    activation_id: _builtins.str
+    """Only lines of this activation; empty: all."""
+    lines: _builtins.int
+    """At most this many lines, the last ones, up to 10000. 0 stands for 1000."""
+    def __init__(
+        self,
+        *,
+        container_id: _builtins.str = ...,
+        activation_id: _builtins.str = ...,
+        lines: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_id", b"activation_id", "container_id", b"container_id", "lines", b"lines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetContainerLogRequest: _TypeAlias = GetContainerLogRequest  # noqa: Y015
+
+@_typing.final
+class GetContainerLogResponse(_message.Message):
+    """A container's log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Lines without their end, oldest first: "time activation stream: text", or what went past the runtime as it is."""
+
+    def __init__(
+        self,
+        *,
+        lines: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetContainerLogResponse: _TypeAlias = GetContainerLogResponse  # noqa: Y015
+
+@_typing.final
 class Cluster(_message.Message):
     """The cluster as its leader sees it."""
 
@@ -119,6 +179,7 @@ class Cluster(_message.Message):
     CONTAINERS_FIELD_NUMBER: _builtins.int
     ACTIONS_FIELD_NUMBER: _builtins.int
     STANDBYS_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The cluster's name."""
     leader: _builtins.str
@@ -145,6 +206,10 @@ class Cluster(_message.Message):
     def standbys(self) -> _containers.RepeatedCompositeFieldContainer[Global___StandbyStatus]:
         """The Managers that follow the leader, by id."""
 
+    @_builtins.property
+    def ended(self) -> _containers.RepeatedCompositeFieldContainer[Global___EndedContainer]:
+        """If asked for: the newest containers that ended under this leader, up to ten of each action, by action, the newest first."""
+
     def __init__(
         self,
         *,
@@ -157,14 +222,65 @@ class Cluster(_message.Message):
         containers: _abc.Iterable[Global___ContainerStatus] | None = ...,
         actions: _builtins.int = ...,
         standbys: _abc.Iterable[Global___StandbyStatus] | None = ...,
+        ended: _abc.Iterable[Global___EndedContainer] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["term", b"term"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "containers", b"containers", "leader", b"leader", "leader_address", b"leader_address", "ledger_revision", b"ledger_revision", "name", b"name", "routers", b"routers", "standbys", b"standbys", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "containers", b"containers", "ended", b"ended", "leader", b"leader", "leader_address", b"leader_address", "ledger_revision", b"ledger_revision", "name", b"name", "routers", b"routers", "standbys", b"standbys", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Cluster: _TypeAlias = Cluster  # noqa: Y015
+
+@_typing.final
+class EndedContainer(_message.Message):
+    """A container that has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CRASHED_FIELD_NUMBER: _builtins.int
+    SERVED_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id."""
+    action: _builtins.str
+    """"namespace/name"; empty for a stem cell."""
+    revision: _builtins.int
+    """The action's revision."""
+    reason: _builtins.str
+    """Why it ended."""
+    crashed: _builtins.bool
+    """It ended by itself; else the Manager ended it."""
+    @_builtins.property
+    def served(self) -> _duration_pb2.Duration:
+        """How long it had served; absent: it never did, or had begun to under another leader."""
+
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp:
+        """When its end was proved."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        action: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        crashed: _builtins.bool = ...,
+        served: _duration_pb2.Duration | None = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "served", b"served"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "crashed", b"crashed", "ended_at", b"ended_at", "id", b"id", "reason", b"reason", "revision", b"revision", "served", b"served"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndedContainer: _TypeAlias = EndedContainer  # noqa: Y015
 
 @_typing.final
 class StandbyStatus(_message.Message):

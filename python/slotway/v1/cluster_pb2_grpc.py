@@ -45,6 +45,11 @@ class ClusterServiceStub:
                 request_serializer=slotway_dot_v1_dot_cluster__pb2.WatchClusterRequest.SerializeToString,
                 response_deserializer=slotway_dot_v1_dot_cluster__pb2.WatchClusterResponse.FromString,
                 _registered_method=True)
+        self.GetContainerLog = channel.unary_unary(
+                '/slotway.v1.ClusterService/GetContainerLog',
+                request_serializer=slotway_dot_v1_dot_cluster__pb2.GetContainerLogRequest.SerializeToString,
+                response_deserializer=slotway_dot_v1_dot_cluster__pb2.GetContainerLogResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer:
@@ -65,6 +70,13 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetContainerLog(self, request, context):
+        """The last lines of a container's log, or those of one activation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +89,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.WatchCluster,
                     request_deserializer=slotway_dot_v1_dot_cluster__pb2.WatchClusterRequest.FromString,
                     response_serializer=slotway_dot_v1_dot_cluster__pb2.WatchClusterResponse.SerializeToString,
+            ),
+            'GetContainerLog': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetContainerLog,
+                    request_deserializer=slotway_dot_v1_dot_cluster__pb2.GetContainerLogRequest.FromString,
+                    response_serializer=slotway_dot_v1_dot_cluster__pb2.GetContainerLogResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +151,33 @@ class ClusterService:
             '/slotway.v1.ClusterService/WatchCluster',
             slotway_dot_v1_dot_cluster__pb2.WatchClusterRequest.SerializeToString,
             slotway_dot_v1_dot_cluster__pb2.WatchClusterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetContainerLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/slotway.v1.ClusterService/GetContainerLog',
+            slotway_dot_v1_dot_cluster__pb2.GetContainerLogRequest.SerializeToString,
+            slotway_dot_v1_dot_cluster__pb2.GetContainerLogResponse.FromString,
             options,
             channel_credentials,
             insecure,

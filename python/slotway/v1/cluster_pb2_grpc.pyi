@@ -37,6 +37,8 @@ class ClusterServiceStub:
     """The cluster as it stands."""
     WatchCluster: _grpc.UnaryStreamMultiCallable[_cluster_pb2.WatchClusterRequest, _cluster_pb2.WatchClusterResponse]
     """The cluster as it stands, and again after each change, at most ten times a second."""
+    GetContainerLog: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.GetContainerLogRequest, _cluster_pb2.GetContainerLogResponse]
+    """The last lines of a container's log, or those of one activation."""
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
@@ -47,6 +49,8 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """The cluster as it stands."""
     WatchCluster: _aio.UnaryStreamMultiCallable[_cluster_pb2.WatchClusterRequest, _cluster_pb2.WatchClusterResponse]  # type: ignore[assignment]
     """The cluster as it stands, and again after each change, at most ten times a second."""
+    GetContainerLog: _aio.UnaryUnaryMultiCallable[_cluster_pb2.GetContainerLogRequest, _cluster_pb2.GetContainerLogResponse]  # type: ignore[assignment]
+    """The last lines of a container's log, or those of one activation."""
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Shows the cluster as its leader sees it. The leading Manager serves it; a Router passes it on."""
@@ -66,5 +70,13 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_cluster_pb2.WatchClusterResponse], _abc.AsyncIterator[_cluster_pb2.WatchClusterResponse]]:
         """The cluster as it stands, and again after each change, at most ten times a second."""
+
+    @_abc_1.abstractmethod
+    def GetContainerLog(
+        self,
+        request: _cluster_pb2.GetContainerLogRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.GetContainerLogResponse, _abc.Awaitable[_cluster_pb2.GetContainerLogResponse]]:
+        """The last lines of a container's log, or those of one activation."""
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -343,6 +343,7 @@ class ContainerRecord(_message.Message):
     MEMORY_MIB_FIELD_NUMBER: _builtins.int
     CREATED_AT_MS_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
+    MADE_FOR_FIELD_NUMBER: _builtins.int
     schema: _builtins.int
     """1. An unknown schema: refuse to lead."""
     id: _builtins.str
@@ -354,7 +355,7 @@ class ContainerRecord(_message.Message):
     state: Global___ContainerState.ValueType
     """Where it is in its life."""
     capacity: _builtins.int
-    """C."""
+    """C; 0 for a stem cell."""
     address: _builtins.str
     """"unix:/path" or "host:port"; known from `creating` on where the driver chooses addresses."""
     driver: _builtins.str
@@ -373,6 +374,8 @@ class ContainerRecord(_message.Message):
     """When it was recorded, in milliseconds since 1970; for people only."""
     kind: _builtins.str
     """The runtime that it was created with."""
+    made_for: _builtins.int
+    """The C that its limits of processes and files were made for: at least `capacity`."""
     @_builtins.property
     def shares(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """The slots granted, by Router incarnation. Their sum is at most `capacity`."""
@@ -396,10 +399,11 @@ class ContainerRecord(_message.Message):
         memory_mib: _builtins.int = ...,
         created_at_ms: _builtins.int = ...,
         kind: _builtins.str = ...,
+        made_for: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "address", b"address", "capacity", b"capacity", "created_at_ms", b"created_at_ms", "driver", b"driver", "engine", b"engine", "id", b"id", "kind", b"kind", "memory_mib", b"memory_mib", "reason", b"reason", "revision", b"revision", "schema", b"schema", "shares", b"shares", "state", b"state", "term", b"term", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "address", b"address", "capacity", b"capacity", "created_at_ms", b"created_at_ms", "driver", b"driver", "engine", b"engine", "id", b"id", "kind", b"kind", "made_for", b"made_for", "memory_mib", b"memory_mib", "reason", b"reason", "revision", b"revision", "schema", b"schema", "shares", b"shares", "state", b"state", "term", b"term", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

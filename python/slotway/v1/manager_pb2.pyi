@@ -397,6 +397,26 @@ class AttachResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class EndingsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TERM_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     WELCOME_FIELD_NUMBER: _builtins.int
@@ -406,6 +426,7 @@ class AttachResponse(_message.Message):
     REFUSALS_FIELD_NUMBER: _builtins.int
     LEADER_ADDRESS_FIELD_NUMBER: _builtins.int
     ASK_LEADER_AGE_FIELD_NUMBER: _builtins.int
+    ENDINGS_FIELD_NUMBER: _builtins.int
     ASK_DEMAND_FIELD_NUMBER: _builtins.int
     turn: _builtins.int
     """The turn of the leader's loop; also sent alone, as a heartbeat."""
@@ -439,6 +460,10 @@ class AttachResponse(_message.Message):
     def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refusal]:
         """Actions whose waiting requests are to be refused."""
 
+    @_builtins.property
+    def endings(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """How containers of `ended_containers` ended, for people, where the engine tells it."""
+
     def __init__(
         self,
         *,
@@ -451,11 +476,12 @@ class AttachResponse(_message.Message):
         refusals: _abc.Iterable[Global___Refusal] | None = ...,
         leader_address: _builtins.str = ...,
         ask_leader_age: _builtins.bool = ...,
+        endings: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         ask_demand: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["term", b"term", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_demand", b"ask_demand", "ask_leader_age", b"ask_leader_age", "ended_containers", b"ended_containers", "leader_address", b"leader_address", "orders", b"orders", "peers", b"peers", "refusals", b"refusals", "term", b"term", "turn", b"turn", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_demand", b"ask_demand", "ask_leader_age", b"ask_leader_age", "ended_containers", b"ended_containers", "endings", b"endings", "leader_address", b"leader_address", "orders", b"orders", "peers", b"peers", "refusals", b"refusals", "term", b"term", "turn", b"turn", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

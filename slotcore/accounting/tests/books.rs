@@ -18,7 +18,10 @@ enum Event {
     Recall(usize, usize, u32),
     /// The newest order is acknowledged, or one before it.
     Acknowledge(usize, usize, u32, bool),
-    Add(usize),
+    /// A stem cell, or not.
+    Add(usize, bool),
+    /// A stem cell gets its capacity.
+    Give(usize),
     Remove(usize),
     Touch(usize),
     Begin(usize),
@@ -39,7 +42,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         5 => (c.clone(), r, n, any::<bool>()).prop_map(|(c, r, n, newest)| {
             Event::Acknowledge(c, r, n, newest)
         }),
-        3 => c.clone().prop_map(Event::Add),
+        3 => (c.clone(), any::<bool>()).prop_map(|(c, stem)| Event::Add(c, stem)),
+        2 => c.clone().prop_map(Event::Give),
         1 => c.clone().prop_map(Event::Remove),
         1 => c.prop_map(Event::Touch),
         5 => (1..4usize).prop_map(Event::Begin),
@@ -59,6 +63,9 @@ struct Books {
     recorded: BTreeMap<Name, Shares>,
     /// None: to be deleted.
     staged: BTreeMap<Name, Option<Shares>>,
+    /// Capacities as recorded, and as staged where they are new.
+    capacities: BTreeMap<Name, u32>,
+    given: BTreeMap<Name, u32>,
     sent: BTreeMap<(usize, usize), Version>,
     known: [bool; 3],
     streams: [u64; 3],
@@ -80,6 +87,18 @@ impl Books {
             Some(staged) => staged.clone(),
             None => self.recorded.get(CONTAINERS[c]).cloned(),
         }
+    }
+
+    fn capacity(&self, c: usize) -> u32 {
+        let given = self.given.get(CONTAINERS[c]);
+        let capacity = given.or_else(|| self.capacities.get(CONTAINERS[c]));
+        capacity.copied().unwrap_or(0)
+    }
+
+    /// What is staged will not be.
+    fn drop_staged(&mut self) {
+        self.staged.clear();
+        self.given.clear();
     }
 
     /// The most that an honest router can be using: nothing raises it before a commit.
@@ -104,7 +123,7 @@ impl Books {
         records
             .map(|(container, shares)| Record {
                 container: container.clone(),
-                capacity: CAPACITY,
+                capacity: self.capacities[container],
                 shares: shares.clone(),
             })
             .collect()
@@ -113,10 +132,15 @@ impl Books {
     /// The pending transaction is applied.
     fn apply(&mut self) {
         for container in self.pending.take().unwrap_or_default() {
-            match self.staged.remove(&container).expect("staged") {
-                Some(shares) => self.recorded.insert(container, shares),
-                None => self.recorded.remove(&container),
-            };
+            let given = self.given.remove(&container);
+            if let Some(shares) = self.staged.remove(&container).expect("staged") {
+                self.capacities
+                    .extend(given.map(|c| (container.clone(), c)));
+                self.recorded.insert(container, shares);
+            } else {
+                self.capacities.remove(&container);
+                self.recorded.remove(&container);
+            }
         }
     }
 }
@@ -178,7 +202,7 @@ proptest! {
                     let shares = books.shares(c);
                     let legal = !busy && books.known[r] && shares.is_some_and(|shares| {
                         let sum: u32 = shares.values().sum();
-                        target > slots(&shares, r) && sum - slots(&shares, r) + target <= CAPACITY
+                        target > slots(&shares, r) && sum - slots(&shares, r) + target <= books.capacity(c)
                     });
                     let done = ledger.grant(CONTAINERS[c], ROUTERS[r], target);
                     prop_assert_eq!(done.is_ok(), legal, "{:?}", done);
@@ -224,11 +248,23 @@ proptest! {
                     }
                     busy
                 }
-                Event::Add(c) => {
+                Event::Add(c, stem) => {
+                    let capacity = if stem { 0 } else { CAPACITY };
                     let legal = !busy && !books.recorded.contains_key(CONTAINERS[c]) && !books.staged.contains_key(CONTAINERS[c]);
-                    prop_assert_eq!(ledger.add(CONTAINERS[c], CAPACITY).is_ok(), legal);
+                    prop_assert_eq!(ledger.add(CONTAINERS[c], capacity).is_ok(), legal);
                     if legal {
                         books.staged.insert(CONTAINERS[c].into(), Some(Shares::new()));
+                        books.given.insert(CONTAINERS[c].into(), capacity);
+                    }
+                    !legal
+                }
+                Event::Give(c) => {
+                    let shares = books.shares(c);
+                    let legal = !busy && shares.is_some() && books.capacity(c) == 0;
+                    prop_assert_eq!(ledger.give(CONTAINERS[c], CAPACITY).is_ok(), legal);
+                    if legal {
+                        books.staged.insert(CONTAINERS[c].into(), shares);
+                        books.given.insert(CONTAINERS[c].into(), CAPACITY);
                     }
                     !legal
                 }
@@ -250,7 +286,9 @@ proptest! {
                         prop_assert_eq!(commit.puts.len() + commit.deletes.len(), most.min(books.staged.len()));
                         for record in &commit.puts {
                             prop_assert_eq!(Some(&Some(record.shares.clone())), books.staged.get(&record.container));
-                            prop_assert!(record.shares.values().sum::<u32>() <= CAPACITY);
+                            let c = CONTAINERS.iter().position(|c| **c == *record.container).expect("ours");
+                            prop_assert_eq!(record.capacity, books.capacity(c));
+                            prop_assert!(record.shares.values().sum::<u32>() <= record.capacity);
                         }
                         for container in &commit.deletes {
                             prop_assert_eq!(Some(&None), books.staged.get(container));
@@ -277,7 +315,7 @@ proptest! {
                             books.apply();
                         }
                         books.pending = None;
-                        books.staged.clear();
+                        books.drop_staged();
                         books.revision += 1;
                         ledger.settled(books.revision, books.records()).expect("it was unknown");
                         continue;
@@ -289,7 +327,7 @@ proptest! {
                     prop_assert!(ledger.orders().is_empty());
                     prop_assert!(ledger.lead(term, 0, []).is_err(), "a term is led once");
                     (books.pending, books.known) = (None, [false; 3]);
-                    books.staged.clear();
+                    books.drop_staged();
                     books.sent.clear();
                     books.revision += 1;
                     term = books.term();
@@ -317,7 +355,7 @@ proptest! {
             for (c, container) in CONTAINERS.iter().enumerate() {
                 prop_assert_eq!(ledger.shares(container), books.recorded.get(*container).cloned().unwrap_or_default());
                 prop_assert_eq!(ledger.staged_shares(container), books.shares(c).unwrap_or_default());
-                let free = books.shares(c).map_or(0, |shares| CAPACITY - shares.values().sum::<u32>());
+                let free = books.shares(c).map_or(0, |shares| books.capacity(c) - shares.values().sum::<u32>());
                 prop_assert_eq!(ledger.free(container), free);
             }
             for (r, router) in ROUTERS.iter().enumerate() {

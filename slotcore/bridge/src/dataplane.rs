@@ -37,7 +37,7 @@ impl DataPlane {
     #[new]
     #[pyo3(signature = (*, listen, upstream, incarnation, queue_max = 10_000, max_wait_ms = 60_000,
         request_bytes_max = 1_048_576, response_bytes_max = 5_242_880, idle_close_ms = 1_000, threads = 1,
-        planted_bug = ""))]
+        planted_bug = "", nested_max_wait_ms = 5_000, actions_listen = None))]
     #[allow(clippy::too_many_arguments, reason = "they are all by name")]
     fn new(
         listen: &str,
@@ -50,6 +50,8 @@ impl DataPlane {
         idle_close_ms: u64,
         threads: usize,
         planted_bug: &str,
+        nested_max_wait_ms: u64,
+        actions_listen: Option<String>,
     ) -> PyResult<Self> {
         let planted_bug = match planted_bug {
             "" => PlantedBug::None,
@@ -64,6 +66,8 @@ impl DataPlane {
             incarnation,
             queue_max,
             max_wait: Duration::from_millis(max_wait_ms),
+            nested_max_wait: Duration::from_millis(nested_max_wait_ms),
+            actions_listen,
             request_bytes_max,
             response_bytes_max,
             idle_close: Duration::from_millis(idle_close_ms),
@@ -134,10 +138,11 @@ impl DataPlane {
         self.0.order(manager, stream, &order).map_err(refused)
     }
 
-    fn ended(&self, manager: &str, stream: u64, term: Term, container: &str) -> bool {
+    #[pyo3(signature = (manager, stream, term, container, how = ""))]
+    fn ended(&self, manager: &str, stream: u64, term: Term, container: &str, how: &str) -> bool {
         // The end of a container is proof, whichever stream tells it; only an older term is not listened to.
         let _ = (manager, stream);
-        self.0.ended(term_of(term), container)
+        self.0.ended(term_of(term), container, how)
     }
 
     fn peers(&self, action: &str, peers: Vec<(String, String, u32)>) {

@@ -214,6 +214,10 @@ impl Ledger {
         self.lock().add(container, capacity).map_err(py_err)
     }
 
+    fn give(&self, container: &str, capacity: u32) -> PyResult<()> {
+        self.lock().give(container, capacity).map_err(py_err)
+    }
+
     fn touch(&self, container: &str) -> PyResult<()> {
         self.lock().touch(container).map_err(py_err)
     }

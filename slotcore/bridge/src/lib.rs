@@ -2,6 +2,7 @@
 
 mod dataplane;
 mod ledger;
+mod load;
 mod table;
 
 use mimalloc::MiMalloc;
@@ -51,6 +52,9 @@ fn _slotcore(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ledger::Ledger>()?;
     module.add_class::<dataplane::DataPlane>()?;
     module.add_class::<dataplane::Events>()?;
+    module.add_class::<load::Load>()?;
+    module.add_class::<load::LoadReport>()?;
+    module.add_class::<load::LoadedAction>()?;
     module.add_class::<table::Slot>()?;
     module.add_class::<table::SlotTable>()?;
     Ok(())

@@ -7,7 +7,8 @@ use http::header::CONTENT_TYPE;
 
 use crate::deadline::{self, GRPC_TIMEOUT};
 use crate::failure::{Failure, Reason};
-use crate::peers::FORWARDED;
+use crate::front::Door;
+use crate::peers::{CALLER, FORWARDED};
 
 /// As good as no deadline.
 pub(crate) const NEVER: Duration = Duration::from_secs(365 * 86_400);
@@ -20,16 +21,19 @@ pub(crate) struct Asked {
     pub(crate) arrived: Instant,
     /// Another Router sent this.
     pub(crate) is_forwarded: bool,
+    /// A running action sent this: it holds a slot while it waits for one.
+    pub(crate) is_nested: bool,
 }
 
 impl Asked {
     /// Reads the headers in one pass.
-    pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Failure> {
+    pub(crate) fn read(headers: &HeaderMap, door: Door) -> Result<Self, Failure> {
         let arrived = Instant::now();
         let mut asked = Self {
             deadline: None,
             arrived,
             is_forwarded: false,
+            is_nested: door == Door::Actions,
         };
         let mut is_grpc = false;
         for (name, value) in headers {
@@ -45,6 +49,8 @@ impl Asked {
                 asked.deadline = Some(arrived + left.min(NEVER));
             } else if *name == FORWARDED {
                 asked.is_forwarded = true;
+            } else if *name == CALLER {
+                asked.is_nested = true;
             }
         }
         if is_grpc {

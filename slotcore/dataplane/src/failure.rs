@@ -93,7 +93,7 @@ struct Told {
 impl Failure {
     #[cold]
     pub(crate) fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
-        let message = message.into();
+        let message = fitting(message.into());
         Self(Box::new(Told {
             reason,
             message,
@@ -199,15 +199,44 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
     headers.insert(name, value);
 }
 
-/// Percent-encodes all but visible ASCII, and cuts what would not fit a peer's header limit.
+/// Beginning and end of a message that is too long: from 8 KiB of headers on a peer may refuse them, and the message is
+/// among them twice, once percent-encoded.
+fn fitting(message: Cow<'static, str>) -> Cow<'static, str> {
+    const HALF_BYTES_MAX: usize = 3_000;
+    let cost = |character: char| {
+        let length = character.len_utf8();
+        length + if is_plain(character) { 1 } else { 3 * length }
+    };
+    if message.chars().map(cost).sum::<usize>() <= 2 * HALF_BYTES_MAX {
+        return message;
+    }
+    let within = |characters: &mut dyn Iterator<Item = char>| -> Vec<char> {
+        let mut left = HALF_BYTES_MAX;
+        let fits = |character: &char| {
+            let (rest, over) = left.overflowing_sub(cost(*character));
+            left = rest;
+            !over
+        };
+        characters.take_while(fits).collect()
+    };
+    let head: String = within(&mut message.chars()).into_iter().collect();
+    let tail: String = within(&mut message.chars().rev())
+        .into_iter()
+        .rev()
+        .collect();
+    format!("{head}\n\u{2026}\n{tail}").into()
+}
+
+/// Stands for itself in a percent-encoded message.
+fn is_plain(character: char) -> bool {
+    matches!(character, ' '..='~') && character != '%'
+}
+
+/// Percent-encodes all but visible ASCII.
 fn percent_encode(message: &str) -> String {
-    const MESSAGE_BYTES_MAX: usize = 4096;
     let mut out = String::with_capacity(message.len());
     for byte in message.bytes() {
-        if out.len() >= MESSAGE_BYTES_MAX {
-            break;
-        }
-        if matches!(byte, b' '..=b'~') && byte != b'%' {
+        if is_plain(byte.into()) {
             out.push(byte.into());
         } else {
             write!(out, "%{byte:02X}").expect("a String takes all");
@@ -253,6 +282,23 @@ mod tests {
     #[test]
     fn a_message_becomes_visible_ascii() {
         assert_eq!(percent_encode("50 %\n\u{e4}\u{11}"), "50 %25%0A%C3%A4%11");
+    }
+
+    #[test]
+    fn a_long_message_keeps_its_beginning_and_its_end_within_the_limit() {
+        for letter in ["x", "\n", "\u{e4}", "\u{1f980}"] {
+            let message = format!("begin{}end", letter.repeat(100_000));
+            let failure = Failure::new(Reason::InitFailed, message);
+            let told = &failure.0.message;
+            assert!(told.starts_with("begin") && told.ends_with("end"));
+            // A peer counts the details as they are, without base64.
+            let headers = failure.trailers();
+            let message = headers[GRPC_MESSAGE].len() + failure.details().len();
+            assert!((3_500..8_192 - 500).contains(&message), "{message}");
+        }
+        let short = "\u{e4}".repeat(100);
+        let failure = Failure::new(Reason::InitFailed, short.clone());
+        assert_eq!(failure.0.message, short);
     }
 
     #[test]

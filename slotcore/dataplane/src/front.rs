@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::asked::Asked;
+use crate::failure::{Failure, Reason};
 use crate::invoke::invoke;
 use crate::link::keep_alive;
 use crate::passthrough;
@@ -49,11 +50,34 @@ fn recognise(first: &[u8]) -> Option<Protocol> {
     (length == PREFACE.len()).then_some(Protocol::Http2)
 }
 
+/// Who comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// Clients, other Routers, and whoever else reaches the address.
+    Everyone,
+    /// Actions: they invoke, and nothing else.
+    Actions,
+}
+
+/// Opens a door that is bound; see `listen`.
+pub(crate) async fn open(
+    shared: Arc<Shared>,
+    listener: std::net::TcpListener,
+    closing: watch::Receiver<bool>,
+    door: Door,
+) {
+    match TcpListener::from_std(listener) {
+        Ok(listener) => listen(shared, listener, closing, door).await,
+        Err(error) => eprintln!("slotway: the front door cannot open: {error}"),
+    }
+}
+
 /// Accepts until `closing` is set, then lets what is written go out.
-pub(crate) async fn listen(
+async fn listen(
     shared: Arc<Shared>,
     listener: TcpListener,
     closing: watch::Receiver<bool>,
+    door: Door,
 ) {
     let mut connections = JoinSet::new();
     let mut closes = closing.clone();
@@ -61,7 +85,7 @@ pub(crate) async fn listen(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) if connections.len() < CONNECTIONS_MAX => {
-                    connections.spawn(serve(shared.clone(), stream, closing.clone()));
+                    connections.spawn(serve(shared.clone(), stream, closing.clone(), door));
                 }
                 Ok(_) => {}
                 // Out of descriptors: what is open goes on, and some of it will close.
@@ -78,7 +102,12 @@ pub(crate) async fn listen(
     .await;
 }
 
-async fn serve(shared: Arc<Shared>, mut stream: TcpStream, closing: watch::Receiver<bool>) {
+async fn serve(
+    shared: Arc<Shared>,
+    mut stream: TcpStream,
+    closing: watch::Receiver<bool>,
+    door: Door,
+) {
     if stream
         .set_nodelay(true)
         .and_then(|()| keep_alive(&stream))
@@ -108,6 +137,7 @@ async fn serve(shared: Arc<Shared>, mut stream: TcpStream, closing: watch::Recei
                     stream,
                 },
                 closing,
+                door,
             )
             .await;
         }
@@ -122,6 +152,7 @@ async fn serve_http2(
     shared: Arc<Shared>,
     stream: Rewound,
     mut closing: watch::Receiver<bool>,
+    door: Door,
 ) -> Result<(), h2::Error> {
     let handshake = server::Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)
@@ -140,7 +171,7 @@ async fn serve_http2(
         tokio::select! {
             biased;
             request = poll_fn(|context| connection.poll_accept(context)) => match request.transpose()? {
-                Some((request, respond)) => route(&shared, request, respond),
+                Some((request, respond)) => route(&shared, door, request, respond),
                 None => return Ok(()),
             },
             _ = closing.changed(), if !is_closing => {
@@ -151,12 +182,17 @@ async fn serve_http2(
     }
 }
 
-fn route(shared: &Arc<Shared>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+fn route(
+    shared: &Arc<Shared>,
+    door: Door,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
     let shared = shared.clone();
     if request.uri().path() == INVOKE {
         if request.method() == Method::POST {
             let (head, body) = request.into_parts();
-            let asked = Asked::read(&head.headers);
+            let asked = Asked::read(&head.headers, door);
             // Boxed: a task is moved several times until it rests, and this one is large.
             tokio::spawn(Box::pin(invoke(shared, asked, body, respond)));
         } else {
@@ -166,6 +202,9 @@ fn route(shared: &Arc<Shared>, request: Request<RecvStream>, mut respond: SendRe
         }
     } else if request.method() == Method::CONNECT {
         respond.send_reset(Reset::REFUSED_STREAM);
+    } else if door == Door::Actions {
+        let what = "here actions invoke one another, and RouterService/Invoke is all there is";
+        _ = respond.send_response(Failure::new(Reason::Unsupported, what).response(), true);
     } else {
         tokio::spawn(async move { passthrough::pass(&shared.upstream, request, respond).await });
     }

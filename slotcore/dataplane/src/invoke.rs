@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until, timeout};
 
 use crate::activation;
 use crate::asked::{Asked, NEVER, check_action, deadline_passed};
@@ -20,7 +20,7 @@ use crate::json;
 use crate::message::{self, ReadError};
 use crate::peers::{Forwarded, Peer};
 use crate::reply::Reply;
-use crate::settings::RECEIVE_TIMEOUT;
+use crate::settings::{ENDING_TIMEOUT, RECEIVE_TIMEOUT};
 use crate::shared::Shared;
 use crate::splice::Splice;
 use crate::state::{Acquired, Given, Wait};
@@ -54,6 +54,7 @@ async fn serve(
         deadline,
         arrived,
         is_forwarded,
+        is_nested,
     } = asked;
     let patience = deadline.map_or(RECEIVE_TIMEOUT, |at| RECEIVE_TIMEOUT.min(at - arrived));
     let message = match message::read(body, shared.settings.request_bytes_max, patience).await {
@@ -78,6 +79,7 @@ async fn serve(
         shared,
         action: check_action(request.action)?,
         deadline,
+        is_nested,
         arrived,
         arrived_ms,
         alarm: pin!(sleep_until((arrived + NEVER).into())),
@@ -123,6 +125,7 @@ struct Call<'a> {
     shared: &'a Shared,
     action: &'a str,
     deadline: Option<Instant>,
+    is_nested: bool,
     arrived: Instant,
     /// The same, since 1970.
     arrived_ms: u64,
@@ -137,7 +140,13 @@ impl Call<'_> {
         mut wait: Wait,
         reply: &mut Reply<'_>,
     ) -> Result<Option<Given>, Failure> {
-        let limit = self.arrived + self.shared.settings.max_wait;
+        let settings = &self.shared.settings;
+        let patience = if self.is_nested {
+            settings.nested_max_wait.min(settings.max_wait)
+        } else {
+            settings.max_wait
+        };
+        let limit = self.arrived + patience;
         let until = self.deadline.map_or(limit, |deadline| deadline.min(limit));
         self.alarm.as_mut().reset(until.into());
         let has_left = tokio::select! {
@@ -159,11 +168,22 @@ impl Call<'_> {
         if until < limit {
             return Err(deadline_passed("while the request waited for a slot"));
         }
+        Err(self.waited(patience).retry(retry))
+    }
+
+    #[cold]
+    fn waited(&self, patience: Duration) -> Failure {
+        if !self.is_nested {
+            let what = format!("no slot came free within {patience:?}");
+            return Failure::new(Reason::MaxWait, what);
+        }
         let what = format!(
-            "no slot came free within {:?}",
-            self.shared.settings.max_wait
+            "no slot of {} came free within {patience:?}, and its caller is an action, whose own slot is taken while it \
+             waits: room for more containers helps (`containers_max`, memory), or a higher concurrency of either, or to \
+             answer first and have the caller's caller invoke",
+            self.action
         );
-        Err(Failure::new(Reason::MaxWait, what).retry(retry))
+        Failure::new(Reason::MaxWait, what).with("nested", "true")
     }
 
     /// Runs the request in the slot that it was given; its answer, or None if it surely never reached code.
@@ -199,8 +219,8 @@ impl Call<'_> {
             loop {
                 tokio::select! {
                     biased;
-                    outcome = &mut answer => break Some(outcome),
-                    () = &mut ended => break None,
+                    outcome = &mut answer => break Ok(outcome),
+                    how = &mut ended => break Err(how),
                     () = self.alarm.as_mut(), if !is_overrun => {
                         // The client is told; the slot stays taken until the answer has come.
                         is_overrun = Instant::now() >= times_out;
@@ -216,32 +236,35 @@ impl Call<'_> {
             }
         };
         match outcome {
-            Some(Ok(answer)) => {
+            Ok(Ok(answer)) => {
                 let run = given.connection.answered() - started;
                 let message = self.encode(&answer, waited, run, &target.id);
                 drop(answer);
                 shared.release(given, run);
                 message.map(Some)
             }
-            Some(Err(RunError::Refused(_))) => {
+            Ok(Err(RunError::Refused(_))) => {
                 shared.set_aside(given);
                 Ok(None)
             }
-            Some(Err(error)) => {
+            Ok(Err(error)) => {
                 if error.is_over() {
                     shared.release(given, started.elapsed());
                 } else {
                     shared.strand(given, is_overrun);
                 }
+                if matches!(error, RunError::Broken(_)) && !reply.is_given() {
+                    // A container that ends breaks its connections first.
+                    if let Ok(how) = timeout(ENDING_TIMEOUT, target.ended()).await {
+                        return Err(container_ended(how));
+                    }
+                }
                 Err(run_failure(&error))
             }
-            None => {
+            Err(how) => {
                 // Its slot is void already.
                 drop(given);
-                Err(Failure::new(
-                    Reason::ContainerLost,
-                    "the container ended while the action ran",
-                ))
+                Err(container_ended(how))
             }
         }
     }
@@ -279,7 +302,7 @@ impl Call<'_> {
         self.alarm
             .as_mut()
             .reset(self.deadline.unwrap_or(self.arrived + NEVER).into());
-        let forwarding = peer.forward(message, self.deadline, self.shared);
+        let forwarding = peer.forward(message, self.deadline, self.is_nested, self.shared);
         tokio::select! {
             biased;
             outcome = forwarding => match outcome {
@@ -306,6 +329,15 @@ fn action_timeout(timeout: Duration) -> Failure {
         Reason::ActionTimeout,
         format!("the action ran past its timeout of {timeout:?}"),
     )
+}
+
+#[cold]
+fn container_ended(how: &str) -> Failure {
+    let mut what = "the container ended while the action ran".to_owned();
+    if !how.is_empty() {
+        what = format!("{what}: {how}");
+    }
+    Failure::new(Reason::ContainerLost, what)
 }
 
 #[cold]

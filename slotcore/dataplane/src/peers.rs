@@ -20,6 +20,8 @@ use crate::shared::Shared;
 
 /// Marks a request that a Router forwards; the value is its incarnation.
 pub(crate) const FORWARDED: HeaderName = HeaderName::from_static("slotway-forwarded");
+/// Marks a request of a running action; the value is its activation's id, or empty.
+pub(crate) const CALLER: HeaderName = HeaderName::from_static("slotway-caller");
 
 /// Other Routers by action.
 #[derive(Debug, Default)]
@@ -132,6 +134,7 @@ impl Peer {
         &self,
         message: &Bytes,
         until: Option<Instant>,
+        is_nested: bool,
         shared: &Shared,
     ) -> Forwarded {
         let answer_bytes_max = shared.settings.response_bytes_max + 4096;
@@ -139,7 +142,12 @@ impl Peer {
         let Ok(mut sender) = self.link.ready().await else {
             return Forwarded::NotRun;
         };
-        let request = self.request(until, &shared.incarnation);
+        let mut request = self.request(until, &shared.incarnation);
+        if is_nested {
+            request
+                .headers_mut()
+                .insert(CALLER, HeaderValue::from_static(""));
+        }
         let Ok((answer, mut stream)) = sender.send_request(request, false) else {
             return Forwarded::NotRun;
         };

@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::runtime;
 use tokio::sync::watch;
 
-use crate::front;
+use crate::front::{self, Door};
 use crate::settings::Settings;
 use crate::shared::Shared;
 
@@ -31,27 +31,30 @@ pub struct DataPlane {
 #[derive(Debug, Default)]
 struct Parts {
     listeners: Vec<TcpListener>,
+    /// For actions; the first thread serves it too.
+    actions: Option<TcpListener>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl DataPlane {
-    /// Binds `listen` (host:port), once per thread.
+    /// Binds `listen` (host:port), once per thread, and the actions' address.
     pub fn bind(listen: &str, settings: Settings) -> io::Result<Self> {
         let threads = settings.threads.max(1);
-        let wanted = listen
-            .to_socket_addrs()?
-            .next()
-            .ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let first = bind(wanted, threads > 1)?;
+        let first = bind(resolve(listen)?, threads > 1, false)?;
         let address = first.local_addr()?;
         let mut listeners = vec![first];
         for _ in 1..threads {
-            listeners.push(bind(address, true)?);
+            listeners.push(bind(address, true, false)?);
         }
+        let actions = settings.actions_listen.as_deref();
+        let actions = actions
+            .map(|listen| bind(resolve(listen)?, true, true))
+            .transpose()?;
         let shared = Arc::new(Shared::new(settings)?);
         let (closing, _) = watch::channel(false);
         let parts = Mutex::new(Parts {
             listeners,
+            actions,
             threads: Vec::new(),
         });
         Ok(Self {
@@ -71,11 +74,13 @@ impl DataPlane {
     pub fn start(&self) -> io::Result<()> {
         let mut parts = self.parts();
         let listeners = std::mem::take(&mut parts.listeners);
+        let mut actions = parts.actions.take();
         for (number, listener) in listeners.into_iter().enumerate() {
             let runtime = runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
             let (shared, closing) = (self.shared.clone(), self.closing.subscribe());
+            let actions = actions.take();
             let name = format!("slotway-door-{number}");
             parts
                 .threads
@@ -83,9 +88,13 @@ impl DataPlane {
                     runtime.block_on(async move {
                         // Only the first thread sweeps: the table is shared.
                         let sweep = (number == 0).then(|| tokio::spawn(shared.clone().sweep()));
-                        match tokio::net::TcpListener::from_std(listener) {
-                            Ok(listener) => front::listen(shared, listener, closing).await,
-                            Err(error) => eprintln!("slotway: the front door cannot open: {error}"),
+                        let open = |listener, door| {
+                            front::open(shared.clone(), listener, closing.clone(), door)
+                        };
+                        let everyone = open(listener, Door::Everyone);
+                        match actions.map(|listener| open(listener, Door::Actions)) {
+                            Some(actions) => _ = tokio::join!(everyone, actions),
+                            None => everyone.await,
                         }
                         if let Some(sweep) = sweep {
                             sweep.abort();
@@ -122,8 +131,12 @@ impl DataPlane {
     pub fn close(&self) {
         self.shared.stop();
         self.closing.send_replace(true);
-        let Parts { listeners, threads } = std::mem::take(&mut *self.parts());
-        drop(listeners);
+        let Parts {
+            listeners,
+            actions,
+            threads,
+        } = std::mem::take(&mut *self.parts());
+        drop((listeners, actions));
         for thread in threads {
             // A thread that panicked has nothing to tell here: the panic was printed.
             _ = thread.join();
@@ -141,12 +154,21 @@ impl Drop for DataPlane {
     }
 }
 
-fn bind(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
+fn resolve(listen: &str) -> io::Result<SocketAddr> {
+    let mut found = listen.to_socket_addrs()?;
+    Ok(found.next().ok_or(io::ErrorKind::AddrNotAvailable)?)
+}
+
+/// `is_to_come`: the address may not be there yet, as that of a network which is made later.
+fn bind(address: SocketAddr, is_shared: bool, is_to_come: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     if is_shared {
         socket.set_reuse_port(true)?;
+    }
+    if is_to_come && address.is_ipv4() {
+        socket.set_freebind_v4(true)?;
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -100,8 +100,9 @@ impl DataPlane {
         })
     }
 
-    /// The container has ended: its slots are void, what runs on it is lost. False if an older term says so.
-    pub fn ended(&self, term: Term, container: &str) -> bool {
+    /// The container has ended: its slots are void, what runs on it is lost, and is told `how` (which may be empty).
+    /// False if an older term says so.
+    pub fn ended(&self, term: Term, container: &str, how: &str) -> bool {
         self.shared.change(|state| {
             if term < state.table.term() {
                 return false;
@@ -109,7 +110,7 @@ impl DataPlane {
             if let Some(key) = state.table.ended(container)
                 && let Some(target) = state.forget(key)
             {
-                target.end();
+                target.end(how);
                 state.send_back(&target.action);
             }
             true

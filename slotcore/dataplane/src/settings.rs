@@ -19,6 +19,8 @@ pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a connection to a peer or to the Python server may take to be opened.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a request whose connection broke waits to be told how its container ended, if it did.
+pub(crate) const ENDING_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often idle connections and slots that were set aside are looked at.
 pub(crate) const SWEEP_PERIOD: Duration = Duration::from_millis(100);
 /// Requests that may wait in all, in queues of one action.
@@ -51,6 +53,10 @@ pub struct Settings {
     pub queue_max: usize,
     /// How long a request may wait for a slot.
     pub max_wait: Duration,
+    /// How long a request of a running action may wait: its caller's slot is taken meanwhile.
+    pub nested_max_wait: Duration,
+    /// Where actions connect to, host:port, beside everybody's address. All Routers of a machine share it.
+    pub actions_listen: Option<String>,
     /// The largest request message.
     pub request_bytes_max: usize,
     /// The largest answer of a container.

@@ -1,7 +1,7 @@
 //! A container, as the requests that run on it see it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use slotcore_accounting::Spec;
@@ -18,7 +18,8 @@ pub(crate) struct Target {
     pub(crate) capacity: u32,
     pub(crate) timeout: Duration,
     pub(crate) frame: Frame,
-    has_ended: AtomicBool,
+    /// How the container ended, once it has; empty if nobody knows.
+    how: OnceLock<String>,
     ending: Notify,
     /// A moving mean in microseconds; 0: nothing has run.
     mean_run_us: AtomicU32,
@@ -33,26 +34,26 @@ impl Target {
             capacity: spec.capacity,
             timeout: Duration::from_millis(spec.timeout_ms),
             frame,
-            has_ended: AtomicBool::new(false),
+            how: OnceLock::new(),
             ending: Notify::new(),
             mean_run_us: AtomicU32::new(0),
         }
     }
 
     /// The container has ended: ends what waits for `ended`.
-    pub(crate) fn end(&self) {
-        self.has_ended
-            .store(true, std::sync::atomic::Ordering::Release);
+    pub(crate) fn end(&self, how: &str) {
+        _ = self.how.set(how.to_owned());
         self.ending.notify_waiters();
     }
 
-    /// Ready once the container has ended.
-    pub(crate) async fn ended(&self) {
+    /// Ready once the container has ended: how it did.
+    pub(crate) async fn ended(&self) -> &str {
         // Made before the look, so that an end between the two is not missed.
         let ending = self.ending.notified();
-        if !self.has_ended.load(std::sync::atomic::Ordering::Acquire) {
+        if self.how.get().is_none() {
             ending.await;
         }
+        self.how.get().map_or("", String::as_str)
     }
 
     /// Takes the time of a run into the mean. A race of two loses one of them, which does no harm.

@@ -120,6 +120,7 @@ class Burials:
                     f"somebody else has named a container {name_of(self._cluster, container)}"
                 )
             if found.state is State.EXITED:
+                self.ends.explain(container, found.ending)
                 ending = await self._ending_of(found)
                 logger.info("container %s has ended: %s", container, ending)
                 if container in self.creating:
@@ -139,7 +140,8 @@ class Burials:
     async def _ending_of(self, found: Found) -> str:
         """How it ended, and what it said last: both are gone with it."""
         with contextlib.suppress(EngineError):
-            if said := (await self._engine.log(found.engine_id, LAST_LINES)).strip():
+            log = await self._engine.log(found.engine_id, str(LAST_LINES))
+            if said := log.decode("utf-8", "replace").strip():
                 return f"{found.ending}; the end of its log:\n{said}"
         return found.ending
 

@@ -101,12 +101,13 @@ def hardened(spec: ContainerSpec, image: str, network: str, cpus: float) -> dict
             "NetworkMode": network,
             # Asked from within the container's own network, where nobody answers: older engines
             # pass names on to the host's resolver, even out of an internal network.
-            "Dns": ["127.0.0.1"],
+            "Dns": [] if spec.network else ["127.0.0.1"],
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
             "Privileged": False,
             "ReadonlyRootfs": True,
-            "Tmpfs": {"/tmp": f"rw,nosuid,nodev,size={TMP_MIB}m,mode=1777"},
+            # Programs too: runtimes unpack an action there, and run it.
+            "Tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,size={TMP_MIB}m,mode=1777"},
             "ShmSize": SHM_MIB * 1024 * 1024,
             "IpcMode": "private",
             "Memory": memory_bytes,

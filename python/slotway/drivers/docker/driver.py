@@ -16,15 +16,19 @@ import json
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from datetime import timedelta
+from ipaddress import IPv4Network
 from types import TracebackType
 from typing import Any, Self
 
 from slotway.drivers.base import (
+    LOG_BYTES_MAX,
     Addresses,
     ContainerFound,
     ContainerId,
     ContainerSpec,
     DriverError,
+    EndedLoadingError,
+    UnfitError,
 )
 from slotway.drivers.docker import container as containers
 from slotway.drivers.docker.burials import Burials
@@ -32,11 +36,14 @@ from slotway.drivers.docker.container import CONCURRENCY, ID, TOMB, Found, State
 from slotway.drivers.docker.engine import Engine, EngineError
 from slotway.drivers.docker.network import CLUSTER, Network, Subnet
 from slotway.drivers.docker.options import DockerOptions
+from slotway.drivers.docker.outside import Outside
 from slotway.drivers.init import post_init
 
 CREATE_S = 30.0
 START_S = 20.0
 RETRY_S = 0.5
+ENDING_S = 2.0
+"""For the engine to say how a container ended that breaks its connections."""
 TOMBS_MAX = 500
 """The newest ones are kept. A Manager that sleeps while more containers end may create one again;
 it gets no code, as that takes a commit, and is removed as a stray."""
@@ -56,12 +63,15 @@ class DockerDriver:
         reconcile: timedelta = timedelta(seconds=5),
         answer: timedelta = timedelta(seconds=10),
     ) -> None:
-        """ValueError if the subnet is none."""
+        """ValueError if a subnet is none, or they overlap."""
         self._cluster, self._options = cluster, options
         self._subnet = Subnet(options.subnet)
         self.numbered: Addresses | None = self._subnet.addresses
         self._engine = Engine(options.socket, answer.total_seconds())
         self.network = Network(self._engine, cluster, self._subnet)
+        self._outside = Outside(self._engine, cluster, options.out_subnet)
+        if options.out_subnet and self._subnet.network.overlaps(IPv4Network(options.out_subnet)):
+            raise ValueError(f"the subnets {options.subnet} and {options.out_subnet} overlap")
         self._period_s = reconcile.total_seconds()
         self._engine_id = ""
         self._burials = Burials(self._engine, cluster)
@@ -109,6 +119,19 @@ class DockerDriver:
 
     # Creating.
 
+    async def check(self, kind: str, image: str, capacity: int) -> None:
+        """Asks the engine what the image declares, if that matters."""
+        chosen = self._image(kind, image)
+        if capacity > 1:
+            await self._check_concurrency(chosen, capacity)
+
+    def _image(self, kind: str, image: str) -> str:
+        chosen = image or self._options.images.get(kind)
+        if chosen is None:
+            kinds = ", ".join(sorted(self._options.images))
+            raise UnfitError("kind", f"no image is configured for {kind}; there are: {kinds}")
+        return chosen
+
     async def create(self, spec: ContainerSpec) -> None:
         """Creates and starts it; see `base.Driver`. Cancelled, it leaves the container to
         `list`."""
@@ -127,11 +150,8 @@ class DockerDriver:
             del self._burials.creating[container]
 
     async def _create(self, spec: ContainerSpec) -> None:
-        image = self._options.images.get(spec.kind)
-        if image is None:
-            kinds = ", ".join(sorted(self._options.images))
-            raise DriverError(f"no image is configured for {spec.kind}; there are: {kinds}")
-        if spec.capacity > 1:
+        image = self._image(spec.kind, spec.image)
+        if spec.capacity > 1 and not spec.concurrent:
             await self._check_concurrency(image, spec.capacity)
         network = await self.network.ensure(spec.ledger)
         name = name_of(self._cluster, spec.label.id)
@@ -148,6 +168,8 @@ class DockerDriver:
                 raise
             engine_id = await self._adopt(spec)
         self._burials.seen.add(spec.label.id)
+        if spec.network:
+            await self._outside.attach(engine_id)
         await self._start(engine_id)
         await self._until_it_accepts(spec, engine_id)
 
@@ -159,9 +181,11 @@ class DockerDriver:
                 raise
             raise _no_image(image) from error
         if (found["Config"]["Labels"] or {}).get(CONCURRENCY) != "true":
-            raise DriverError(
+            raise UnfitError(
+                "capacity",
                 f"the image {image} does not say that it runs activations side by side (its label"
-                f" {CONCURRENCY}=true): put the action with a concurrency of 1, not {capacity}"
+                f" {CONCURRENCY}=true): put the action with a concurrency of 1, not {capacity}; or"
+                " with --concurrent, if you know that it can",
             )
 
     async def _adopt(self, spec: ContainerSpec) -> str:
@@ -179,6 +203,7 @@ class DockerDriver:
             await self._engine.call("POST", f"/containers/{engine_id}/start", timeout_s=START_S)
         except EngineError:
             self.network.doubt()
+            self._outside.doubt()
             with contextlib.suppress(DriverError):
                 await self._burials.remove(engine_id)
             raise
@@ -209,7 +234,15 @@ class DockerDriver:
         found = await self._burials.inspect(container)
         if found is None or found.state != State.RUNNING:
             raise DriverError(f"container {container} has ended")
-        await post_init(found.address, value, timeout)
+        try:
+            await post_init(found.address, value, timeout)
+        except EndedLoadingError as error:
+            with contextlib.suppress(DriverError, TimeoutError):
+                async with asyncio.timeout(ENDING_S):
+                    # Its connections break before the engine has noticed.
+                    while not await self._burials.bury(container, kill=False):  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
+            raise EndedLoadingError(self.ending(container)) from error
 
     # Ending.
 
@@ -225,7 +258,20 @@ class DockerDriver:
             return False
         return await self._burials.bury(container, kill=False)
 
+    def ending(self, container: ContainerId) -> str:
+        """As the engine told it before the container was removed."""
+        return self._burials.ends.how(container)
+
     # Seeing.
+
+    async def log(self, container: ContainerId) -> bytes:
+        """The files that the engine keeps; they go with the container."""
+        found = await self._burials.inspect(container)
+        if found is None or found.state is State.TOMB:
+            raise DriverError(
+                f"no log is kept of container {container}: the end of it is in the Manager's log"
+            )
+        return await self._engine.log(found.engine_id, bytes_max=LOG_BYTES_MAX)
 
     async def list(self) -> builtins.list[ContainerFound]:
         """What carries this cluster's label, and has not ended."""
@@ -295,7 +341,7 @@ class DockerDriver:
             await self._burials.remove(each.engine_id)
 
     async def dissolve(self) -> None:
-        """Removes the tombs and the network, for a cluster whose Managers and Routers are gone for
+        """Removes the tombs and the networks, for a cluster whose Managers and Routers are gone for
         good. DriverError while a container is left. The driver is of no use after it."""
         # Whoever still looks for ends would find a name without its tomb, and make one.
         await self._stop_tasks()
@@ -303,6 +349,7 @@ class DockerDriver:
         for each in await self._listing():
             if each.state is State.TOMB:
                 await self._burials.remove(each.engine_id)
+        await self._outside.remove()
         await self.network.remove()
 
     async def _stop_tasks(self) -> None:

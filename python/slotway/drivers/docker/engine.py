@@ -21,12 +21,17 @@ API_MIN, API_MAX = (1, 41), (1, 51)
 ANSWER_S = 10.0
 EVENT_BYTES_MAX = 1024 * 1024
 LOG_BYTES_MAX = 16 * 1024
+FULL = "no space left on device"
 
 
 class EngineError(DriverError):
     """The engine answered that it will not, or cannot."""
 
     def __init__(self, status: int, message: str) -> None:
+        if FULL in message:
+            message += (
+                "; the disk of the engine is full: make room (`docker system df` tells where)"
+            )
         super().__init__(f"Docker: {message}")
         self.status = status
 
@@ -98,22 +103,24 @@ class Engine:
         except ValueError:
             return text
 
-    async def log(self, engine_id: str, lines: int) -> str:
-        """The last lines that a container printed, on both streams."""
-        query = {"stdout": "true", "stderr": "true", "tail": str(lines)}
+    async def log(self, engine_id: str, tail: str = "all", bytes_max: int = LOG_BYTES_MAX) -> bytes:
+        """The last lines that a container printed, on both streams, at most so many bytes."""
+        query = {"stdout": "true", "stderr": "true", "tail": tail}
         path = f"/containers/{engine_id}/logs"
         async with (
             self._asking("GET", path, None, "", self._answer_s, query) as response,
             self._translating(self._answer_s),
         ):
-            framed = await response.content.read(LOG_BYTES_MAX)
+            framed = b""
+            while piece := await response.content.read(bytes_max - len(framed)):
+                framed += piece
         # Each piece has a head of 8 bytes: the stream, three zeros, the length.
         pieces = []
         while len(framed) > 8:
             end = 8 + int.from_bytes(framed[4:8], "big")
             pieces.append(framed[8:end])
             framed = framed[end:]
-        return b"".join(pieces).decode("utf-8", "replace")
+        return b"".join(pieces)
 
     @contextlib.asynccontextmanager
     async def events(self, **query: str) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:

@@ -24,6 +24,9 @@ class DockerOptions:
     machine."""
     subnet: str = SUBNET
     """Where containers' addresses come from. None of them is used twice, so it is large."""
+    out_subnet: str = ""
+    """For the network of containers that may reach other hosts; empty: the engine finds a free
+    one."""
     cpus: float = CPUS
     """Of one container; 0: no limit."""
     images: Mapping[str, str] = field(default_factory=lambda: IMAGES)

@@ -5,8 +5,9 @@ changes its arguments. What they decide is validated once more by the ledger.
 """
 
 from slotway.manager.plan.action import plan_action
-from slotway.manager.plan.cluster import Admission, Idle, Room, Wish, admit
+from slotway.manager.plan.cluster import Admission, Held, Inventory, Room, Wish, admit, reach
 from slotway.manager.plan.fair import fair
+from slotway.manager.plan.prewarm import Cell, Refill, Stock, refill
 from slotway.manager.plan.view import (
     ActionView,
     ContainerView,
@@ -21,17 +22,23 @@ from slotway.manager.plan.view import (
 __all__ = [
     "ActionView",
     "Admission",
+    "Cell",
     "ContainerView",
     "Decisions",
-    "Idle",
+    "Held",
+    "Inventory",
     "Order",
     "Phase",
+    "Refill",
     "Room",
     "RouterView",
     "Share",
+    "Stock",
     "Tempo",
     "Wish",
     "admit",
     "fair",
     "plan_action",
+    "reach",
+    "refill",
 ]

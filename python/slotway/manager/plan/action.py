@@ -5,8 +5,8 @@ In this order, each step working with what the one before has left:
 2. free slots go to routers with demand, max-min fair; what is left of the containers that this
    touched, and of new ones, is spread evenly over all routers;
 3. slots that idle at one router move to routers with demand, by lowering them there;
-4. what is still missing is folded into containers to be created, once the routers whose slots
-   may idle without our knowledge have been asked;
+4. what is still missing is folded into containers to be created, as is the minimum, once the
+   routers whose slots may idle without our knowledge have been asked;
 5. where limits forbid those, slots are lowered until the shares are max-min fair, and
    containers that silent routers hold are drained;
 6. routers without slots are told their peers.
@@ -57,6 +57,7 @@ class _Plan:
         short -= self.coming * self.view.capacity
         if short > 0 and not self._ask():
             self._create(short, need)
+        self._fill_up()
         self._name_peers()
         self._emit()
         return self.out
@@ -329,6 +330,14 @@ class _Plan:
                 self._give_up(container, "slots of it are with a silent router")
         if self.out.unmet:
             self._level(need)
+
+    def _fill_up(self) -> None:
+        """Up to the minimum: what serves the demand counts for it."""
+        below = self.view.minimum - len(self.ready) - self.coming - self.out.create
+        if self.view.revision and below > 0:
+            more = min(below, max(0, self.view.room - self.out.create))
+            self.out.create += more
+            self.out.missing = below - more
 
     def _long_silent(self, router: RouterView) -> bool:
         if router.silent_since is None:

@@ -103,8 +103,10 @@ class ActionView:
     containers: list[ContainerView]
     routers: list[RouterView]
     room: int
-    """How many more containers of it the cluster's limits may ever admit, evictions included."""
+    """How many more containers of it the limits may ever admit, evictions included."""
     now: float
+    minimum: int = 0
+    """Containers of the present revision that are to be there even without demand."""
     asked_at: float | None = None
     """Since when routers are being asked what idles there; None if they are not."""
 
@@ -125,9 +127,12 @@ class Decisions:
     grants: list[Order] = field(default_factory=list)
     recalls: list[Order] = field(default_factory=list)
     create: int = 0
-    """Containers wanted beyond those that come already; at most the room."""
+    """Containers wanted beyond those that come already, for demand or the minimum; at most the
+    room."""
     unmet: int = 0
     """Requests for which nothing free, movable, coming or to be created is left."""
+    missing: int = 0
+    """Containers below the minimum that the room does not allow."""
     drains: list[tuple[str, str]] = field(default_factory=list)
     """(container, reason for people)."""
     destroys: list[tuple[str, str]] = field(default_factory=list)

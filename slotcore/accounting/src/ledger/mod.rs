@@ -67,6 +67,9 @@ pub enum LedgerError {
     /// The container is on the ledger already.
     #[error("container {0} is on the ledger already")]
     KnownContainer(Name),
+    /// A capacity stays for good: only a container without any is given one.
+    #[error("container {0} has a capacity already")]
+    NotAStemCell(Name),
     /// The router has not said Hello in this term on its newest stream.
     #[error("router {0} has not said Hello in this term")]
     UnknownRouter(Name),

@@ -24,6 +24,18 @@ impl Ledger {
         Ok(())
     }
 
+    /// Stages the record with a capacity: a stem cell, which was added with none, becomes an action's.
+    pub fn give(&mut self, container: &str, capacity: u32) -> Result<(), LedgerError> {
+        self.check_leading()?;
+        let entry = self.live_entry(container)?;
+        if entry.capacity != 0 {
+            return Err(LedgerError::NotAStemCell(container.into()));
+        }
+        entry.capacity = capacity;
+        self.stage(&container.into(), Change::Put);
+        Ok(())
+    }
+
     /// Stages a rewrite of the record, because a field that the ledger does not know has changed.
     pub fn touch(&mut self, container: &str) -> Result<(), LedgerError> {
         self.check_leading()?;

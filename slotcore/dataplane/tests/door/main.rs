@@ -25,6 +25,8 @@ fn plane(container: &Container, threads: usize, planted_bug: PlantedBug) -> Data
         incarnation: "r-1".to_owned(),
         queue_max: 10_000,
         max_wait: PATIENCE,
+        nested_max_wait: PATIENCE,
+        actions_listen: None,
         request_bytes_max: 1 << 20,
         response_bytes_max: 1 << 20,
         idle_close: Duration::from_millis(20),

@@ -1,0 +1,1 @@
+"""Drills: faults that a person can try on a live cluster under load, and what they cost."""
