@@ -79,8 +79,7 @@ class Books:
         """Actions that want more than they got: planned anew whenever something ends."""
         self.asked_at: dict[str, float] = {}
         """Per action: since when routers are being asked what idles there."""
-        self.look_at = 0.0
-        """When all containers are looked at next."""
+        self.look_at = 0.0  # when all containers are looked at next
         self.revision = 0
         """Of the newest commit."""
         self._by_action: dict[str, set[str]] = {}
@@ -308,10 +307,9 @@ class Books:
             self._wishes.pop(name, None)
             decisions = plan_action(view_of(self, name, self._clock()), self._tempo)
             plans[name] = decisions
+            before = self.asked_at.pop(name, self._clock())
             if decisions.ask:
-                self.asked_at.setdefault(name, self._clock())
-            else:
-                self.asked_at.pop(name, None)
+                self.asked_at[name] = before
             self._stage(name, decisions)
             action = self.actions.get(name)
             if action is not None and decisions.create:

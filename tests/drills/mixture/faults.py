@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from slotway.errors import SlotwayError
 from tests.integration.parts import Parts
 
 ENGINE_S = 60.0
+SUPERVISED_S = 0.5
+"""A supervisor of the engine would have started it again."""
 STANDBY_S = 60.0
 POLL_S = 0.5
 DOCKER_PID = Path("/var/run/docker.pid")
@@ -81,18 +84,29 @@ def restart_docker() -> None:
 
 
 def _restart_by_hand(pid: int) -> None:
-    command = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    process = Path(f"/proc/{pid}")
+    command = (process / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    variables = (process / "environ").read_bytes().rstrip(b"\0").split(b"\0")
+    environment = dict(one.split(b"=", 1) for one in variables if b"=" in one)
     descriptor = os.pidfd_open(pid)
     try:
         signal.pidfd_send_signal(descriptor, signal.SIGTERM)
         if not select.select([descriptor], [], [], ENGINE_S)[0]:
             raise TimeoutError(f"the Docker engine, process {pid}, does not end")
+        time.sleep(SUPERVISED_S)
     finally:
         os.close(descriptor)
-    with DOCKER_LOG.open("ab") as log:
-        subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+    if not DOCKER_PID.exists():  # nobody else has started it again
+        with DOCKER_LOG.open("ab") as log:
+            subprocess.Popen(
+                command,
+                env=environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
     _run("timeout", str(ENGINE_S), "sh", "-c", "until docker version; do sleep 0.1; done")
 
 

@@ -250,11 +250,8 @@ class _Plan:
         return sum(spare.values())
 
     def _settled(self, what: dict[tuple[str, str], int]) -> dict[tuple[str, str], int]:
-        """The part of `what` that may be lowered now; asks to be woken for the rest.
-
-        Only slots that came a moment ago stay: that others of the share leave does not hold it up,
-        for demand is told piece by piece.
-        """
+        """The part of `what` that may be lowered now; asks to be woken for the rest. That others of
+        a share leave does not hold it up, for demand is told piece by piece."""
         result = {}
         for key, amount in what.items():
             due_at = self._share(*key).raised_at + self.tempo.settle_s
@@ -277,11 +274,8 @@ class _Plan:
     # 4. and 5. What is missing.
 
     def _ask(self) -> bool:
-        """Asks routers where nobody waits whether their busy slots idle by now.
-
-        What became idle is reported once in a period only, and a container that is created
-        meanwhile would be one too many. Returns whether their answers are to be waited for.
-        """
+        """Asks routers where nobody waits whether their busy slots idle by now: what became idle is
+        reported once in a period only. Returns whether their answers are to be waited for."""
         held, idle = self._held_totals(), self._idle_totals()
         self.out.ask = [
             router.id
