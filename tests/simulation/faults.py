@@ -38,6 +38,7 @@ class Faults:
             "router stopped": (2, self._stop_router),
             "two parts cut off": (6, self._cut),
             "leader cut off from etcd": (2, self._cut_leader),
+            "deposed leader's words late": (4, self._late_words),
             "connections reset": (5, self._reset),
             "a part slow": (2, self._slow),
             "etcd without quorum": (3, self._no_quorum),
@@ -188,6 +189,23 @@ class Faults:
         members = [one.name for one in self._world.etcd]
         pairs = [(leader.name, one) for one in members] + [(one, leader.name) for one in members]
         return await self._cut_between(pairs)
+
+    async def _late_words(self) -> bool:
+        """What a leader has persisted and said arrives when another one leads."""
+        leader = self._leader()
+        if leader is None:
+            return False
+        pairs = [
+            (leader.name, router.name) for router in self._world.routers if self._rng.random() < 0.7
+        ]
+        for pair in pairs:
+            self._world.network.cut(*pair)
+        await self._last(least_s=0.05, most_s=0.4)
+        await self._delete_key()
+        await self._last(least_s=0.3, most_s=2)
+        for pair in pairs:
+            self._world.network.heal(*pair)
+        return bool(pairs)
 
     async def _reset(self) -> bool:
         connections = list(self._world.network.connections.values())
