@@ -59,6 +59,9 @@ class Faults:
             "burst": (3, self._burst),
         }
 
+        if world.seed % 5 == 4:
+            self.kinds["connection to a container broken"] = (8, self._break)
+
     def begin_one(self) -> None:
         """A random fault, unless there are enough."""
         if len(self._tasks) >= AT_ONCE_MAX:
@@ -291,6 +294,17 @@ class Faults:
         if not running:
             return False
         self._world.engine.end(self._rng.choice(running))
+        return True
+
+    async def _break(self) -> bool:
+        """A Router hears nothing more of a request, and its code runs on."""
+        containers = self._world.engine.containers
+        running = [run for name in sorted(containers) for run in containers[name].runs.values()]
+        if not running:
+            return False
+        run = self._rng.choice(running)
+        run.told("broken")
+        run.told = lambda how: None
         return True
 
     async def _pause_container(self) -> bool:
