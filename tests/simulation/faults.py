@@ -38,6 +38,7 @@ class Faults:
             "router stopped": (2, self._stop_router),
             "two parts cut off": (6, self._cut),
             "leader cut off from etcd": (2, self._cut_leader),
+            "deposed leader's words late": (4, self._late_words),
             "connections reset": (5, self._reset),
             "a part slow": (2, self._slow),
             "etcd without quorum": (3, self._no_quorum),
@@ -57,6 +58,9 @@ class Faults:
             "client hung up": (6, self._hang_up),
             "burst": (3, self._burst),
         }
+
+        if world.seed % 5 == 4:
+            self.kinds["connection to a container broken"] = (8, self._break)
 
     def begin_one(self) -> None:
         """A random fault, unless there are enough."""
@@ -189,6 +193,23 @@ class Faults:
         pairs = [(leader.name, one) for one in members] + [(one, leader.name) for one in members]
         return await self._cut_between(pairs)
 
+    async def _late_words(self) -> bool:
+        """What a leader has persisted and said arrives when another one leads."""
+        leader = self._leader()
+        if leader is None:
+            return False
+        pairs = [
+            (leader.name, router.name) for router in self._world.routers if self._rng.random() < 0.7
+        ]
+        for pair in pairs:
+            self._world.network.cut(*pair)
+        await self._last(least_s=0.05, most_s=0.4)
+        await self._delete_key()
+        await self._last(least_s=0.3, most_s=2)
+        for pair in pairs:
+            self._world.network.heal(*pair)
+        return bool(pairs)
+
     async def _reset(self) -> bool:
         connections = list(self._world.network.connections.values())
         if not connections:
@@ -273,6 +294,17 @@ class Faults:
         if not running:
             return False
         self._world.engine.end(self._rng.choice(running))
+        return True
+
+    async def _break(self) -> bool:
+        """A Router hears nothing more of a request, and its code runs on."""
+        containers = self._world.engine.containers
+        running = [run for name in sorted(containers) for run in containers[name].runs.values()]
+        if not running:
+            return False
+        run = self._rng.choice(running)
+        run.told("broken")
+        run.told = lambda how: None
         return True
 
     async def _pause_container(self) -> bool:

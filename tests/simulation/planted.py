@@ -173,11 +173,31 @@ PLANTED: dict[str, Callable[[ExitStack], None]] = {
 }
 
 
+def _session_without_terms(stack: ExitStack) -> None:
+    """the session passes on what older terms say; by itself harmless, as the table looks too"""
+    from slotway.router import wire
+    from slotway.router.session import Session
+
+    real = Session.heard
+
+    def heard(self: Any, attachment: Any, message: Any) -> None:
+        before = attachment.term, self.term
+        if not message.HasField("welcome") and message.term.revision:
+            attachment.term = self.term = wire.term(message.term)
+        real(self, attachment, message)
+        if not message.HasField("welcome"):
+            attachment.term, self.term = before
+
+    stack.enter_context(mock.patch.object(Session, "heard", heard))
+
+
 def plant(name: str, stack: ExitStack) -> None:
     """Makes the bug for as long as the stack is open."""
     if name in PLANTED:
         PLANTED[name](stack)
     elif name:
+        if name == "NoTerm":
+            _session_without_terms(stack)
         from slotway._slotcore import Ledger
 
         ledger = functools.partial(Ledger, planted=name)

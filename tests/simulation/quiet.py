@@ -32,6 +32,7 @@ class Quiet:
         """Nothing goes wrong any more. What does not hold within its time is a failure."""
         world = self._world
         await self._until("every request is answered", self._all_answered, 40)
+        await self._until("all code has ended", self._nothing_runs, 10)  # clients may have left
         await self._until("somebody leads", lambda: any(m.leads for m in world.managers), 40)
         await self._warm_up()
         await self._settle()
@@ -84,6 +85,9 @@ class Quiet:
 
     def _all_answered(self) -> bool:
         return not any(router.plane.open for router in self._world.routers if router.up)
+
+    def _nothing_runs(self) -> bool:
+        return not any(one.runs for one in self._world.engine.containers.values())
 
     def _dead(self, container: str) -> int:
         """Slots that are recorded for Routers that are no more."""
