@@ -12,6 +12,7 @@ from slotway.aio import Client
 from slotway.cli.child import Child
 from slotway.cli.devcluster import end_containers
 from slotway.drivers import open_driver
+from slotway.drivers.base import DriverError
 from slotway.drivers.docker.options import dev_subnet
 from slotway.errors import SlotwayError
 from slotway.etcd import Access
@@ -134,7 +135,12 @@ class Parts:
         if self.driver != "fake" and self.data_dir.exists():
             sockets = run_dir(self.data_dir)
             options = open_driver(self.driver, self.cluster, self.data_dir, sockets, self.docker)
-            left = await end_containers(options)
+            left = 0
+            try:
+                left = await end_containers(options)
+            except DriverError as error:
+                # Engines have been seen to count endpoints of containers that are long gone.
+                print(f"what is left of the cluster is not removed: {error}")
             assert not left, f"{left} containers could not be ended"
             with contextlib.suppress(OSError):
                 sockets.rmdir()
