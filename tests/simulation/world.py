@@ -32,6 +32,11 @@ from tests.simulation.sources import Log, buried, replaced
 CAPACITIES = (1, 3, 10)
 TIMEOUT_S = 3.0
 """Of every action."""
+LEISURELY = 200
+"""So many seeds take their time; in the others more happens at once, and many fit into a CI run."""
+HASTE = 2.5
+FAULTY = 0.7
+"""Of the events of the others so many happen while there are faults; the rest is the quiet end."""
 OVERRUN = 0.004
 """How many requests run about as long, or longer."""
 
@@ -164,14 +169,19 @@ class World:
             return
         await self.loop.spawn(self.client, self._put_actions(), "put-actions")
         watching = asyncio.ensure_future(self.checks.watch_waiting()) if self.calm else None
-        per_s = self.rng.choice((25, 50, 80))
-        while self.events < self.events_wanted:
+        per_s, wanted = float(self.rng.choice((25, 50, 80))), self.events_wanted
+        if self.seed >= LEISURELY:
+            per_s, wanted = per_s * HASTE, round(wanted * FAULTY)
+        while self.events < wanted:
             await asyncio.sleep(self.rng.expovariate(per_s))
             self._happen()
         if watching is not None:
             watching.cancel()
         await self.faults.end()
         await Quiet(self).come()
+        while self.events < self.events_wanted:
+            self.invoke(self.rng.choice(self.routers), self.rng.choice(sorted(self.actions)), 0.01)
+            await asyncio.sleep(0.02)
         self.checks.end()
 
     async def _put_actions(self) -> None:
