@@ -5,12 +5,21 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from slotway.cli.limits import (
+    Concurrency,
+    ContainersMax,
+    ContainersMin,
+    KeepWarm,
+    Memory,
+    Timeout,
+    limit,
+    limit_containers,
+)
 from slotway.cli.options import ActionName, Endpoint, Format, Output, full_name
 from slotway.cli.parameters import ParameterFile, Parameters, ParametersCommand, read
 from slotway.cli.report import EXIT_CODES, as_json, print_json, print_table, reporting, say
@@ -31,64 +40,6 @@ Kind = Annotated[
 Main = Annotated[
     str | None,
     typer.Option("--main", help="The function to call; main if not given.", show_default=False),
-]
-Concurrency = Annotated[
-    int | None,
-    typer.Option(
-        "--concurrency",
-        "-c",
-        help="Requests that one container takes at once, 1 to 1000; 1 if not given.",
-        show_default=False,
-    ),
-]
-Timeout = Annotated[
-    int | None,
-    typer.Option(
-        "--timeout",
-        "-t",
-        metavar="MS",
-        help="How long one run may take, in milliseconds, 100 to 600000; 60000 if not given.",
-        show_default=False,
-    ),
-]
-Memory = Annotated[
-    int | None,
-    typer.Option(
-        "--memory",
-        "-m",
-        metavar="MIB",
-        help="Memory of one container in MiB, 64 to 4096; 256 if not given.",
-        show_default=False,
-    ),
-]
-ContainersMin = Annotated[
-    int | None,
-    typer.Option(
-        "--containers-min",
-        metavar="N",
-        help="Containers that are kept ready even without requests, 0 to 1000; 0 if not given.",
-        show_default=False,
-    ),
-]
-ContainersMax = Annotated[
-    int | None,
-    typer.Option(
-        "--containers-max",
-        metavar="N",
-        help="Containers that there may be of it at most, 1 to 100000; 0, or not given: as many as "
-        "the cluster holds.",
-        show_default=False,
-    ),
-]
-KeepWarm = Annotated[
-    str | None,
-    typer.Option(
-        "--keep-warm",
-        metavar="DURATION",
-        help="How long a container that no Router holds a slot of is kept, as in 500ms, 30s, 5m or "
-        "1h, at most 168h; default, or not given: as the Manager is configured.",
-        show_default=False,
-    ),
 ]
 _FILE_HELP = "The code: a .py file, or a .zip with a __main__.py."
 
@@ -135,8 +86,9 @@ def create(
                 "name a file with the code, or an image with --docker", reason="INVALID_FIELD"
             )
         code = _read_code(action, file) if file is not None else None
-        _change(action, kind, main, concurrency, timeout, memory, read(param, param_file))
-        _change_numbers(action.limits, containers_min, containers_max, keep_warm)
+        _change(action, kind, main, read(param, param_file))
+        limit(action.limits, concurrency, timeout, memory)
+        limit_containers(action.limits, containers_min, containers_max, keep_warm)
         try:
             put = client.replace_action(action, code, expected_revision=0)
         except CallError as error:
@@ -194,8 +146,9 @@ def update(
                 raise
         choose(action, kind, docker, concurrent, network)
         code = _read_code(action, file) if file is not None else None
-        _change(action, kind, main, concurrency, timeout, memory, read(param, param_file))
-        _change_numbers(action.limits, containers_min, containers_max, keep_warm)
+        _change(action, kind, main, read(param, param_file))
+        limit(action.limits, concurrency, timeout, memory)
+        limit_containers(action.limits, containers_min, containers_max, keep_warm)
         try:
             put = client.replace_action(action, code, expected_revision=action.revision)
         except CallError as error:
@@ -393,62 +346,15 @@ def _read_code(action: Any, file: Path) -> bytes:
 
 
 def _change(
-    action: Any,
-    kind: str | None,
-    main: str | None,
-    concurrency: int | None,
-    timeout: int | None,
-    memory: int | None,
-    parameters: dict[str, Any] | None,
+    action: Any, kind: str | None, main: str | None, parameters: dict[str, Any] | None
 ) -> None:
-    """Sets what was given; what is out of range is for the server to say, which knows it."""
+    """Sets what was given."""
     if kind is not None or not action.exec.kind:
         action.exec.kind = kind or _KIND
     if main is not None:
         action.exec.main = main
     if parameters is not None:
         action.parameters = json.dumps(parameters).encode()
-    limits = action.limits
-    for option, value, put in (
-        ("--concurrency", concurrency, partial(setattr, limits, "concurrency")),
-        ("--memory", memory, partial(setattr, limits, "memory_mib")),
-        ("--timeout", timeout, limits.timeout.FromMilliseconds),
-    ):
-        if value is None:
-            continue
-        try:
-            put(value)
-        except ValueError as error:  # not even a message can hold it
-            raise SlotwayError(
-                f"{option}: {value} is out of range, see --help", reason="INVALID_FIELD"
-            ) from error
-
-
-def _change_numbers(
-    limits: Any, containers_min: int | None, containers_max: int | None, keep_warm: str | None
-) -> None:
-    """Sets what was given, or takes it back to the default; the server checks the ranges."""
-    from slotway.config import duration
-
-    if containers_max == 0:
-        limits.ClearField("containers_max")
-    for name, value in (("containers_min", containers_min), ("containers_max", containers_max)):
-        if value is None or (name, value) == ("containers_max", 0):
-            continue
-        try:
-            setattr(limits, name, value)
-        except ValueError as error:  # not even a message can hold it
-            option = "--" + name.replace("_", "-")
-            raise SlotwayError(
-                f"{option}: {value} is out of range, see --help", reason="INVALID_FIELD"
-            ) from error
-    if keep_warm == "default":
-        limits.ClearField("keep_warm")
-    elif keep_warm is not None:
-        try:
-            limits.keep_warm.FromTimedelta(duration(keep_warm))
-        except (ValueError, OverflowError) as error:
-            raise SlotwayError(f"--keep-warm: {error}", reason="INVALID_FIELD") from error
 
 
 def _cell(value: object) -> object:

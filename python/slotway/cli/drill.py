@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slotway.cli.options import Format, Output
+from slotway.cli.options import Endpoints, Format, Output
 from slotway.cli.report import print_json, print_table, reporting, say
 from slotway.errors import SlotwayError
 
@@ -43,15 +43,7 @@ def drill(
         str | None,
         typer.Option(help="The cluster's name; otherwise that of `slotway dev`."),
     ] = None,
-    router: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--endpoint",
-            metavar="HOST:PORT",
-            help="A Router; may be given several times. Otherwise all of `slotway dev`.",
-            show_default=False,
-        ),
-    ] = None,
+    router: Endpoints = None,
     pid: Annotated[
         list[str] | None,
         typer.Option(

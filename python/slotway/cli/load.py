@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slotway.cli.options import Format, Output, full_name
+from slotway.cli.options import Endpoints, Format, Output, full_name
 from slotway.cli.parameters import ParameterFile, Parameters, read
 from slotway.cli.report import as_json, print_json, print_table, reporting, say
 from slotway.errors import SlotwayError
@@ -49,15 +49,7 @@ def load(
     param: Parameters = None,
     param_file: ParameterFile = None,
     output: Output = Format.TABLE,
-    endpoint: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--endpoint",
-            metavar="HOST:PORT",
-            help="A Router; may be given several times. Otherwise all of `slotway dev`.",
-            show_default=False,
-        ),
-    ] = None,
+    endpoint: Endpoints = None,
 ) -> None:
     """Sends requests at a fixed rate, whether or not they are answered, and measures the answers.
 

@@ -35,6 +35,15 @@ Endpoint = Annotated[
         show_default=False,
     ),
 ]
+Endpoints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--endpoint",
+        metavar="HOST:PORT",
+        help="A Router; may be given several times. Otherwise all of `slotway dev`.",
+        show_default=False,
+    ),
+]
 ActionName = Annotated[
     str,
     typer.Argument(

@@ -7,7 +7,6 @@ decided anew, because every decision is made from states and never from the even
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -19,6 +18,7 @@ from slotway._slotcore import Ledger, LedgerError
 from slotway.drivers.base import ContainerId, Driver, Label
 from slotway.manager.action import Action
 from slotway.manager.addresses import AddressCount
+from slotway.manager.aging import age
 from slotway.manager.cells import Cells
 from slotway.manager.chain import Records, Term
 from slotway.manager.container import Container
@@ -35,7 +35,7 @@ from slotway.manager.plan import (
 )
 from slotway.manager.policy import Policy
 from slotway.manager.prewarm import give_cells, keep_cells
-from slotway.manager.room import fits, inventory_of, keep_warm_of, spare_of
+from slotway.manager.room import fits, inventory_of
 from slotway.manager.routers import Router, Routers
 from slotway.manager.views import view_of
 from slotway.records import Keys
@@ -243,7 +243,7 @@ class Books:
         now = self._clock()
         if now >= self.look_at:
             self.look_at = now + self.policy.look_s
-            self._look_at_containers(now)
+            age(self, now)
             keep_cells(self, now)
         for router in self.routers.by_id.values():
             fresh = self.routers.fresh(router, now)
@@ -251,29 +251,6 @@ class Books:
                 router.was_fresh = fresh
                 self.changed(router)
         self.dirty.update(self.hungry)
-
-    def _look_at_containers(self, now: float) -> None:
-        spare = spare_of(self)
-        for container in list(self.containers.values()):
-            if container.ended:
-                continue
-            if container.state == CONTAINER_STATE_READY:
-                if container.retire_at is not None and now >= container.retire_at:
-                    self.drain(container, "requests overran or were cut, or connections refused")
-                elif self.ledger.staged_shares(container.id):
-                    container.idle_since = None
-                elif container.idle_since is None:
-                    container.idle_since = now
-                elif now - container.idle_since >= keep_warm_of(self, container):
-                    name = container.record.action
-                    left = spare.get(name, math.inf)
-                    if left > 0:
-                        spare[name] = left - 1
-                        self.drain(container, "it was idle")
-            elif container.state == CONTAINER_STATE_DRAINING:
-                limit_s = container.record.timeout_ms / 1000 + self.policy.drain_grace_s
-                if now - container.since >= limit_s:
-                    self.enter(container, CONTAINER_STATE_DESTROYING, container.record.reason)
 
     def changed(self, router: Router) -> None:
         """What is known of a router changed: everything that it has a part in is planned."""
