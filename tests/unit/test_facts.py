@@ -94,8 +94,10 @@ def test_a_report_tells_up_to_which_turn_it_had_heard() -> None:
     said.turn = 6
     facts.report(said, TERM, 8)
     assert (facts.turn, facts.waited("a/b"), facts.waited("a/c")) == (6, 8, 0)
-    facts.report(report(0, waiting=2), TERM, 9)  # as many wait, and may be others
-    assert (facts.turn, facts.waited("a/b")) == (6, 9)
+    facts.report(report(0, waiting=2), TERM, 9)  # as many wait: an answer to a question, perhaps
+    assert (facts.turn, facts.waited("a/b")) == (6, 8)
+    facts.report(report(0, waiting=3), TERM, 9)
+    assert facts.waited("a/b") == 9
     facts.report(report(0), TERM, 10)
     assert facts.waited("a/b") == 0
     facts.hold([])

@@ -20,7 +20,7 @@ class Facts:
         self.turn = 0
         """The newest turn of ours that the router had heard of when it reported."""
         self._waited: dict[str, int] = {}
-        """Per action that waits: the turn in which that was reported last."""
+        """Per action that waits: the turn in which more was reported last."""
         self._idle: dict[str, dict[str, int]] = {}
         self._used_at: dict[str, float] = {}
         """Per container: the newest report that showed that something had run there."""
@@ -82,11 +82,12 @@ class Facts:
             # It is told of because something ran: where, if not in what changed, nobody knows.
             ran = idle.items() ^ before.items() or idle.items()
             self._used_at.update((container, self.reported_at) for container, _ in ran)
+            if demand.waiting > self.waiting.get(name, 0):
+                self._waited[name] = turn
             self.waiting[name], self._idle[name] = demand.waiting, idle
-            self._waited[name] = turn
             if not demand.waiting:
                 del self.waiting[name]
-                del self._waited[name]
+                self._waited.pop(name, None)
             if not idle:
                 del self._idle[name]
         return changed
@@ -124,9 +125,10 @@ class Facts:
         return self._used_at.get(container, self.reported_at)
 
     def waited(self, action: str) -> int:
-        """The turn of the newest report of requests that wait; 0 if none do.
+        """The turn of the newest report by which more requests wait; 0 if none do.
 
-        As many may wait as before, and be others: any such report may tell of new demand.
+        As many as before may be others. But routers that are asked say what waits there, too: were
+        that new demand, two of them would be asked by turns without end.
         """
         return self._waited.get(action, 0)
 

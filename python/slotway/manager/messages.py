@@ -19,6 +19,8 @@ from slotway.v1 import manager_pb2
 
 REST_PERIODS = 2
 """Between two beats to a Router that is told nothing else; standbys hear every one."""
+ASK_S_MIN = 0.02
+"""Between two questions to a Router what idles there."""
 
 
 class Messages:
@@ -64,7 +66,11 @@ class Messages:
                     refusal.retry_delay.FromTimedelta(error.retry_delay)
                 router.facts.refused(name)
             if router.id in decisions.ask:
-                session.draft.ask_demand = True
+                due_at = router.asked_at + ASK_S_MIN
+                if due_at <= now:
+                    router.asked_at, session.draft.ask_demand = now, True
+                else:
+                    self._books.wake_at(due_at, name)
             peers = []
             for peer_id in decisions.peers.get(router.id, ()):
                 peer = self._routers.by_id[peer_id]

@@ -8,6 +8,7 @@ incarnation of its name has a stream, twice in probes at least a second apart.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -46,6 +47,8 @@ class Router:
     restarted_until: float = 0.0
     was_fresh: bool = False
     """Whether its facts counted when last looked at."""
+    asked_at: float = -math.inf
+    """When it was asked last what idles there."""
     probe: asyncio.Task[None] | None = field(default=None, repr=False)
     probes: int = 0
     """Probes in a row that found it gone."""
