@@ -89,7 +89,7 @@ def haproxy(addresses: list[str], directory: Path, under: Sequence[str] = ()) ->
     config.write_text(text, encoding="utf-8")
     command = [*under, find("haproxy", "haproxy"), "-db", "-f", str(config)]
     with running(command, PROXY_CORE) as process:
-        await_port(port)
+        await_port(f"127.0.0.1:{port}")
         yield Proxy(process, f"http://127.0.0.1:{port}/run", GRPC)
 
 
@@ -99,14 +99,17 @@ def spread(values: list[float]) -> str:
     return f"quartiles {low:.3g} … {high:.3g} of {len(values)} rounds"
 
 
-def compare(directory: Path, quick: bool) -> list[Figure]:
-    """Ours and HAProxy's, over TCP and over Unix sockets, all in the same rounds."""
+def measure_beside(
+    directory: Path, containers: dict[str, list[str]], quick: bool
+) -> dict[str, Proxy]:
+    """Rounds of ours and HAProxy's, interleaved: under each kind of socket's name, and under that
+    with "haproxy_" before it. `containers` has two addresses of each kind."""
     rounds, requests = (9, 5_000) if quick else (31, 12_000)
     body = directory / "invoke.bin"
     body.write_bytes(grpc_body())
     proxies: dict[str, Proxy] = {}
     with ExitStack() as stack:
-        for kind, addresses in stack.enter_context(containers(directory)).items():
+        for kind, addresses in containers.items():
             place = directory / kind
             place.mkdir()
             proxies[kind] = stack.enter_context(ours(addresses, place))
@@ -116,30 +119,46 @@ def compare(directory: Path, quick: bool) -> list[Figure]:
         for _ in range(rounds):
             for proxy in proxies.values():
                 proxy.round(body, requests)
-        for kind in GOALS:
+        for kind in containers:
             counters = json.loads(ask(proxies[kind].process, "counters"))
             if counters["answers"] != (rounds + 1) * requests:
                 raise RuntimeError(f"{(rounds + 1) * requests} requests, but {counters}")
+    return proxies
 
-    def ratio(name: str, one: str, other: str, goal: float | None) -> Figure:
-        pairs = zip(proxies[one].cpu_us, proxies[other].cpu_us, strict=True)
-        ratios = [a / b for a, b in pairs]
-        return Figure(f"dataplane.{name}", statistics.median(ratios), "", goal, spread(ratios))
 
-    figures = [
-        ratio("cpu_ratio_tcp", "tcp", "haproxy_tcp", GOALS["tcp"]),
-        ratio("cpu_ratio_unix", "unix", "haproxy_unix", GOALS["unix"]),
-        ratio("cpu_ratio_unix_to_haproxy_tcp", "unix", "haproxy_tcp", None),
-    ]
+def ratio(name: str, one: Proxy, other: Proxy, goal: float | None) -> Figure:
+    """The CPU time of a request of the one, as a ratio to the other's in the same round."""
+    ratios = [a / b for a, b in zip(one.cpu_us, other.cpu_us, strict=True)]
+    return Figure(name, statistics.median(ratios), "", goal, spread(ratios))
+
+
+def absolute(area: str, proxies: dict[str, Proxy]) -> list[Figure]:
+    """What the ratios are of."""
+    figures = []
     for name, proxy in proxies.items():
         whose, _, kind = name.rpartition("_")
-        prefix = f"dataplane.{whose}_" if whose else "dataplane."
+        prefix = f"{area}.{whose}_" if whose else f"{area}."
         cpu, rate = statistics.median(proxy.cpu_us), statistics.median(proxy.rates)
         figures += [
             Figure(f"{prefix}cpu_us_{kind}", cpu, "µs", None, spread(proxy.cpu_us)),
             Figure(f"{prefix}requests_per_s_{kind}", rate, "1/s", None, spread(proxy.rates)),
         ]
     return figures
+
+
+def compare(directory: Path, quick: bool) -> list[Figure]:
+    """Ours and HAProxy's, over TCP and over Unix sockets, all in the same rounds."""
+    with containers(directory) as addresses:
+        proxies = measure_beside(directory, addresses, quick)
+    mixed = "dataplane.cpu_ratio_unix_to_haproxy_tcp"
+    return [
+        *(
+            ratio(f"dataplane.cpu_ratio_{kind}", proxies[kind], proxies[f"haproxy_{kind}"], goal)
+            for kind, goal in GOALS.items()
+        ),
+        ratio(mixed, proxies["unix"], proxies["haproxy_tcp"], None),
+        *absolute("dataplane", proxies),
+    ]
 
 
 def added_latency(directory: Path, quick: bool) -> list[Figure]:

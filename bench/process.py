@@ -76,12 +76,13 @@ def free_port() -> int:
         return port
 
 
-def await_port(port: int) -> None:
-    """Waits until somebody listens on that port of the loopback."""
+def await_port(address: str) -> None:
+    """Waits until somebody listens there: host:port."""
+    host, _, port = address.rpartition(":")
     deadline = time.monotonic() + START_S
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection((host, int(port)), timeout=1).close()
             return
         except OSError:
             if time.monotonic() > deadline:

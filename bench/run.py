@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import accounting
+import bridge
 import burst
 import coldstart
 import dataplane
@@ -23,6 +24,7 @@ AREAS: dict[str, Callable[[Path, bool], list[figure.Figure]]] = {
     "accounting": accounting.measure,
     "router": router.measure,
     "dataplane": dataplane.measure,
+    "bridge": bridge.measure,
     "instructions": instructions.measure,
     "coldstart": coldstart.measure,
     "failover": failover.measure,
