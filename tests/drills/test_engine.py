@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from slotway.aio import CallError, Client
-from tests.integration.test_docker import WAIT_S, WITNESS, Dev, dev, docker, ours
+from tests.integration.test_docker import WAIT_S, WITNESS, Dev, dev, docker
 
 __all__ = ["dev"]
 pytestmark = [
@@ -71,10 +71,10 @@ async def containers(client: Client) -> set[str]:
     return {one.record.id for one in (await client.cluster()).containers}
 
 
-async def test_an_engine_that_hangs_loses_nothing(client: Client, hang: None) -> None:
+async def test_an_engine_that_hangs_loses_nothing(dev: Dev, client: Client, hang: None) -> None:
     await client.put_action("demo/warm", WITNESS)
     first = await client.invoke("demo/warm", NOW, timeout=WAIT_S)
-    name = next(name for name in ours() if name.endswith(first.container_id))
+    name = next(name for name in dev.left() if name.endswith(first.container_id))
     [process] = docker("inspect", "-f", "{{.State.Pid}}", name)
     os.kill(engine_pid(), signal.SIGSTOP)
     for _ in range(20):
@@ -95,7 +95,7 @@ async def test_an_engine_that_hangs_loses_nothing(client: Client, hang: None) ->
     assert first.container_id not in await containers(client)
 
 
-async def test_an_engine_that_is_started_anew_is_reconciled(client: Client) -> None:
+async def test_an_engine_that_is_started_anew_is_reconciled(dev: Dev, client: Client) -> None:
     """Without live-restore all its containers end."""
     await client.put_action("demo/warm", WITNESS, concurrency=3)
     before = {(await client.invoke("demo/warm", NOW, timeout=WAIT_S)).container_id}
@@ -113,5 +113,5 @@ async def test_an_engine_that_is_started_anew_is_reconciled(client: Client) -> N
     assert max(answer.result["most"] for answer in answers) == 3
     used = {answer.container_id for answer in answers}
     assert used == await containers(client)
-    running_now = docker("ps", "--filter", "name=slotway.dev-", "--format", "{{.Names}}")
+    running_now = docker("ps", "--filter", f"name=slotway.{dev.cluster}", "--format", "{{.Names}}")
     assert {name.rpartition(".")[2] for name in running_now} == used

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -42,13 +43,14 @@ class Dev:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.cluster = f"test-{secrets.token_hex(4)}"
         self.flags: list[str] = []
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> str:
         """Gives the first Router's address."""
         command = ["dev", "--routers", "2", "--driver", "docker", "--data-dir", str(self.folder)]
-        command += self.flags
+        command += ["--cluster", self.cluster, *self.flags]
         self.process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "slotway.cli", *command), stdout=asyncio.subprocess.PIPE
         )
@@ -58,6 +60,12 @@ class Dev:
                 if line.startswith(b"ready"):
                     break
         return (self.folder / "endpoint").read_text().strip()
+
+    def left(self) -> list[str]:
+        """The names of its containers, and of its networks."""
+        named = ("--filter", f"name=slotway.{self.cluster}", "--format")
+        there = docker("ps", "-a", *named, "{{.Names}}")
+        return there + docker("network", "ls", *named, "{{.Name}}")
 
     async def stop(self) -> None:
         """As Ctrl-C does."""
@@ -75,14 +83,7 @@ async def dev(tmp_path: Path) -> AsyncIterator[Dev]:
         await dev.stop()
 
 
-def ours() -> list[str]:
-    """The addresses of all containers of `slotway dev`, and the names of its networks."""
-    there = docker("ps", "-a", "--filter", "name=slotway.dev-", "--format", "{{.Names}}")
-    return there + docker("network", "ls", "--filter", "name=slotway.dev-", "--format", "{{.Name}}")
-
-
 async def test_a_cluster_keeps_to_c_and_to_its_addresses(dev: Dev) -> None:
-    before = ours()
     addresses = []
     for _ in range(2):
         async with Client(await dev.start()) as client:
@@ -93,11 +94,12 @@ async def test_a_cluster_keeps_to_c_and_to_its_addresses(dev: Dev) -> None:
             assert max(answer.result["most"] for answer in answers) == 3
             containers = {str(answer.result["container"]) for answer in answers}
             records = [one.record for one in (await client.cluster()).containers]
-            assert containers == {record.id for record in records}
+            assert containers == {record.id for record in records}, records
             assert len(records) == 2
             addresses += [record.address for record in records]
+            assert len(dev.left()) >= 3, "two containers and their network"
         await dev.stop()
-        assert ours() == before, "it leaves no container, no tomb and no network"
+        assert dev.left() == [], "it leaves no container, no tomb and no network"
     assert len(set(addresses)) == 4, "the second run goes on counting"
 
 
