@@ -1,16 +1,12 @@
-"""What the Docker driver promises beyond the contract: engines that hang or go away, names and
-addresses that are taken, and reasons that a person can act upon."""
+"""What the Docker driver promises beyond the contract: names and addresses that are taken, and
+reasons that a person can act upon."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,65 +23,6 @@ ONE, TWO = ContainerId("one"), ContainerId("two")
 PLAIN = "slotway/test-plain:1"
 
 
-class Wire:
-    """A socket in front of the engine's, which a test cuts, and makes silent."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-        self.silent = asyncio.Event()
-        """Set: nothing passes."""
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def open(self) -> None:
-        self._server = await asyncio.start_unix_server(self._accept, self.path)
-
-    async def cut(self) -> None:
-        """As when the engine stops."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path)
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        far_reader, far_writer = await asyncio.open_unix_connection(DockerOptions().socket)
-        try:
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._pass(reader, far_writer))
-                both.create_task(self._pass(far_reader, writer))
-        except* OSError:
-            pass
-        finally:
-            for each in writer, far_writer:
-                each.transport.abort()
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            if self.silent.is_set():
-                await asyncio.Event().wait()
-            writer.write(data)
-            await writer.drain()
-        if writer.can_write_eof():
-            writer.write_eof()
-
-
-@pytest.fixture
-async def wire(short_path: Path) -> AsyncIterator[Wire]:
-    wire = Wire(short_path / "engine.sock")
-    await wire.open()
-    yield wire
-    await wire.cut()
-
-
 @pytest.fixture
 async def driver(docker_world: DockerWorld) -> AsyncIterator[DockerDriver]:
     async with docker_world.driver() as driver:
@@ -99,49 +36,6 @@ async def engine() -> AsyncIterator[Engine]:
     await engine.open()
     yield engine
     await engine.close()
-
-
-# An engine that is away.
-
-
-async def test_no_engine_says_what_to_do(tmp_path: Path, docker_world: DockerWorld) -> None:
-    driver = docker_world.driver(socket=str(tmp_path / "none.sock"))
-    with pytest.raises(DriverError, match=r"none\.sock cannot be used.*Is it installed") as failed:
-        await driver.start()
-    assert "docker_socket" in str(failed.value)
-
-
-async def test_an_end_while_the_engine_was_away_is_told(
-    docker_world: DockerWorld, wire: Wire
-) -> None:
-    """By the events alone, which begin anew: the reconcile is far away."""
-    hour = timedelta(hours=1)
-    async with docker_world.driver(socket=wire.path, reconcile=hour) as driver:
-        await driver.create(docker_world.spec(ONE))
-        await wire.cut()
-        with pytest.raises(DriverError, match="cannot be used"):
-            await driver.has_ended(ONE)
-        docker_world.crash(ONE)
-        await wire.open()
-        await told(driver, ONE)
-
-
-async def test_a_silent_engine_is_waited_for_only_so_long(
-    docker_world: DockerWorld, wire: Wire
-) -> None:
-    """The events are as silent: what happened meanwhile is found by the reconcile."""
-    short = timedelta(seconds=1)
-    async with docker_world.driver(socket=wire.path, answer=short) as driver:
-        await driver.create(docker_world.spec(ONE))
-        await driver.create(docker_world.spec(TWO))
-        wire.silent.set()
-        for asking in driver.list(), driver.has_ended(ONE), driver.init(ONE, {}, SOON):
-            with pytest.raises(DriverError, match="did not answer within 1 s"):
-                await asking
-        await driver.destroy(TWO)
-        docker_world.crash(ONE)
-        wire.silent.clear()
-        await told(driver, ONE, TWO)
 
 
 # Names.
@@ -359,18 +253,6 @@ async def test_who_insists_has_an_image_run_side_by_side(
     await driver.init(ONE, code(BARRIER["def"].replace("COUNT", "2")), SOON)
     answers = await asyncio.gather(*(run(spec.address) for _ in range(2)))
     assert [answer["most"] for answer in answers] == [2, 2]
-
-
-async def test_a_silent_engine_cannot_say_what_an_image_can_do(
-    docker_world: DockerWorld, wire: Wire
-) -> None:
-    soon = timedelta(seconds=0.5)
-    async with docker_world.driver(socket=wire.path, answer=soon) as driver:
-        wire.silent.set()
-        await driver.check("python:3", "", 1)
-        with pytest.raises(DriverError, match="did not answer") as failed:
-            await driver.check("python:3", "", 2)
-        assert not isinstance(failed.value, UnfitError)
 
 
 @pytest.mark.parametrize(

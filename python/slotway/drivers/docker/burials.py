@@ -40,6 +40,9 @@ class Burials:
         """Were seen to run, and their end is yet to be told."""
         self.creating: dict[ContainerId, str] = {}
         """What this driver creates just now, and how it ended meanwhile, for people."""
+        self.sure: dict[ContainerId, str] = {}
+        """Addresses of containers that the engine has started here, while its events are followed
+        and there is no reason to doubt that they run: it need not be asked."""
         self._tasks: dict[ContainerId, asyncio.Task[None]] = {}
 
     async def open(self) -> None:
@@ -81,6 +84,7 @@ class Burials:
 
     def begin(self, container: ContainerId, *, kill: bool) -> None:
         """Begins to bury it, and goes on until it has; with `kill`, though it runs."""
+        self.sure.pop(container, None)
         if container not in self._tasks:
             task = asyncio.create_task(self._bury_at_last(container, kill=kill))
             self._tasks[container] = task
@@ -107,6 +111,7 @@ class Burials:
     async def bury(self, container: ContainerId, *, kill: bool) -> bool:
         """Brings a container that has exited to its proved end; with `kill` any. Whether it has
         ended."""
+        self.sure.pop(container, None)
         while True:
             found = await self.inspect(container)
             if found is None:

@@ -75,6 +75,8 @@ class DockerDriver:
         self._period_s = reconcile.total_seconds()
         self._engine_id = ""
         self._burials = Burials(self._engine, cluster)
+        self._following = False
+        """Whether the engine's events are heard."""
         self._tasks: set[asyncio.Task[object]] = set()
 
     async def __aenter__(self) -> Self:
@@ -171,6 +173,8 @@ class DockerDriver:
         if spec.network:
             await self._outside.attach(engine_id)
         await self._start(engine_id)
+        if self._following:
+            self._burials.sure[spec.label.id] = spec.address
         await self._until_it_accepts(spec, engine_id)
 
     async def _check_concurrency(self, image: str, capacity: int) -> None:
@@ -230,12 +234,11 @@ class DockerDriver:
     async def init(
         self, container: ContainerId, value: dict[str, object], timeout: timedelta
     ) -> None:
-        """`POST /init` to the address that the container's label tells."""
-        found = await self._burials.inspect(container)
-        if found is None or found.state != State.RUNNING:
-            raise DriverError(f"container {container} has ended")
+        """`POST /init`, if the engine says that the container runs: now, or before, with all its
+        events heard since."""
+        address = self._burials.sure.get(container) or await self._address_of(container)
         try:
-            await post_init(found.address, value, timeout)
+            await post_init(address, value, timeout)
         except EndedLoadingError as error:
             with contextlib.suppress(DriverError, TimeoutError):
                 async with asyncio.timeout(ENDING_S):
@@ -243,6 +246,16 @@ class DockerDriver:
                     while not await self._burials.bury(container, kill=False):  # noqa: ASYNC110
                         await asyncio.sleep(0.02)
             raise EndedLoadingError(self.ending(container)) from error
+        except DriverError:
+            await self._address_of(container)  # a better reason, if it has ended
+            raise
+
+    async def _address_of(self, container: ContainerId) -> str:
+        """As its label tells. DriverError unless it runs."""
+        found = await self._burials.inspect(container)
+        if found is None or found.state != State.RUNNING:
+            raise DriverError(f"container {container} has ended")
+        return found.address
 
     # Ending.
 
@@ -307,6 +320,7 @@ class DockerDriver:
         while True:
             try:
                 async with self._engine.events(filters=query) as events:
+                    self._following = True
                     await self._reconcile()
                     if not following.done():
                         following.set_result(None)
@@ -319,6 +333,8 @@ class DockerDriver:
                     following.set_exception(error)
                     return
                 logger.warning("%s", error)
+            self._following = False
+            self._burials.sure.clear()
             await asyncio.sleep(RETRY_S)
 
     async def _reconcile_for_ever(self) -> None:
@@ -327,6 +343,7 @@ class DockerDriver:
             try:
                 await self._reconcile()
             except DriverError as error:
+                self._burials.sure.clear()
                 logger.warning("the engine does not tell its containers: %s", error)
 
     async def _reconcile(self) -> None:
