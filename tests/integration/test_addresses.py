@@ -12,9 +12,9 @@ from slotway.drivers.fake import FakeDriver, FakeEngine
 from slotway.etcd import Access
 from slotway.records import decode
 from slotway.v1.ledger_pb2 import AddressesRecord
+from tests.integration.faulty import FaultyClient
 from tests.integration.manager_world import World
 from tests.integration.scripted_router import ScriptedRouter
-from tests.integration.test_manager_faults import FaultyClient
 
 HELLO = "demo/hello"
 

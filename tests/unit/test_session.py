@@ -3,78 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 
-import pytest
-
-from slotway.router.attachment import (
-    SILENCE_SECONDS_MIN,
-    Attachment,
-    Identity,
-    StaleStreamError,
-)
-from slotway.router.session import Session
 from slotway.v1 import manager_pb2 as pb
-from tests.unit.scripted import SECONDS_MAX, ScriptedManager, ScriptedPlane, scripted_manager
-
-CONTAINER = pb.Container(action="ns/a", revision=7, address="unix:/c1", capacity=10)
-
-
-class Members:
-    """The list of Managers, as etcd would tell it."""
-
-    def __init__(self) -> None:
-        self.lists: asyncio.Queue[Mapping[str, str]] = asyncio.Queue()
-
-    async def follow(self) -> AsyncIterator[Mapping[str, str]]:
-        while True:
-            yield await self.lists.get()
-
-
-@asynccontextmanager
-async def running_session(
-    plane: ScriptedPlane, *managers: ScriptedManager
-) -> AsyncIterator[tuple[Session, Members]]:
-    members = Members()
-    session = Session(plane, Identity("r1", "inc", "h:1"), give_back_ms=60_000)
-    members.lists.put_nowait({f"m{n}": manager.address for n, manager in enumerate(managers)})
-    task = asyncio.create_task(session.run(members.follow()))
-    try:
-        yield session, members
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled(), task.exception()
-
-
-@pytest.fixture
-async def plane() -> AsyncIterator[ScriptedPlane]:
-    plane = ScriptedPlane()
-    yield plane
-    plane.close()
-
-
-@pytest.fixture
-async def manager() -> AsyncIterator[ScriptedManager]:
-    async with scripted_manager() as manager:
-        yield manager
-
-
-@pytest.fixture
-async def second() -> AsyncIterator[ScriptedManager]:
-    async with scripted_manager() as manager:
-        yield manager
-
-
-def leader_of(session: Session) -> str:
-    return session.leader.manager if session.leader is not None else ""
-
-
-def order(
-    counter: int, target: int, container: pb.Container | None = CONTAINER, name: str = "c1"
-) -> pb.ShareOrder:
-    return pb.ShareOrder(container_id=name, target=target, counter=counter, container=container)
+from tests.unit.scripted import SECONDS_MAX, ScriptedManager, ScriptedPlane
+from tests.unit.sessions import leader_of, order, running_session
 
 
 async def test_opens_says_hello_and_obeys(plane: ScriptedPlane, manager: ScriptedManager) -> None:
@@ -251,25 +183,6 @@ async def test_troubles_are_told_again_to_the_next_leader(
         assert [t.container_id for t in told] == ["c3"]
 
 
-async def test_a_stream_that_breaks_is_opened_anew_under_a_greater_number(
-    plane: ScriptedPlane, manager: ScriptedManager
-) -> None:
-    async with running_session(plane, manager) as (session, _):
-        stream = await manager.stream()
-        await stream.welcome((1, 5))
-        await stream.send((1, 5), orders=[order(1, 0, name="c2")])
-        await plane.called("order")
-        stream.over.set()
-        again = await manager.stream()
-        assert again.opened.stream > stream.opened.stream
-        assert leader_of(session) == ""
-        await again.welcome((1, 5))
-        assert leader_of(session) == "m0"
-        # Nothing else is known on a new stream: an order without its container is not obeyed.
-        await again.send((1, 5), orders=[order(2, 4, None, "c2"), order(3, 4, name="c2")])
-        assert (await plane.called("order"))[2] == (1, 5, 3)
-
-
 async def test_what_is_held_can_be_taken_back_without_being_described(
     plane: ScriptedPlane, manager: ScriptedManager
 ) -> None:
@@ -286,31 +199,6 @@ async def test_what_is_held_can_be_taken_back_without_being_described(
         assert (await plane.called("order"))[3:5] == ("never seen", 0)
         due = (await again.next("acknowledgements")).acknowledgements
         assert {(a.container_id, a.holding) for a in due} == {("c1", 0), ("never seen", 0)}
-
-
-async def test_a_manager_that_restarts_is_found_again(
-    plane: ScriptedPlane, manager: ScriptedManager
-) -> None:
-    async with running_session(plane, manager):
-        await (await manager.stream()).welcome((1, 5))
-        await manager.stop()
-        await manager.start(manager.address)
-        await (await manager.stream()).welcome((1, 8))
-
-
-async def test_a_manager_that_moved_is_followed_and_one_not_listed_keeps_its_stream(
-    plane: ScriptedPlane, manager: ScriptedManager, second: ScriptedManager
-) -> None:
-    async with running_session(plane, manager) as (session, members):
-        stream = await manager.stream()
-        await stream.welcome((1, 5))
-        members.lists.put_nowait({})
-        members.lists.put_nowait({"m9": second.address})
-        other = await second.stream()
-        await stream.send((1, 5), orders=[order(1, 4)])
-        await plane.called("order")
-        await other.welcome((1, 9))
-        assert leader_of(session) == "m9"
 
 
 async def test_what_is_out_of_range_does_not_end_the_stream(
@@ -337,37 +225,6 @@ async def test_a_manager_without_a_protocol_in_common_is_not_obeyed(
         assert session.term == (1, 6)
 
 
-async def test_peers_are_dropped_when_the_leader_is_silent_and_told_anew(
-    plane: ScriptedPlane, manager: ScriptedManager, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("slotway.router.session.SILENT_SECONDS_MIN", 0.0)
-    async with running_session(plane, manager):
-        stream = await manager.stream()
-        await stream.welcome((1, 5), period_ms=20)
-        peers = pb.PeerList(action="ns/a", peers=[pb.Peer(incarnation="x", address="h:2")])
-        await stream.send((1, 5), peers=[peers])
-        assert (await plane.called("peers"))[2] == [("x", "h:2", 0)]
-        await plane.called("drop_peers")
-        await stream.send((1, 5), turn=2)
-        async with asyncio.timeout(SILENCE_SECONDS_MIN / 2):  # sooner than by silence
-            again = await manager.stream()
-        await again.welcome((1, 5))
-
-
-async def test_silence_changes_nothing_for_a_router_without_peers(
-    plane: ScriptedPlane, manager: ScriptedManager, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("slotway.router.session.SILENT_SECONDS_MIN", 0.0)
-    async with running_session(plane, manager):
-        stream = await manager.stream()
-        await stream.welcome((1, 5), period_ms=10)
-        for _ in range(8):  # reports, each a period after the one before
-            await stream.next()
-        await stream.send((1, 5), orders=[order(1, 4)])
-        await plane.called("order")
-        assert not [c for c in plane.calls if c[0] == "drop_peers"]
-
-
 async def test_refusals_and_ends_are_handed_on(
     plane: ScriptedPlane, manager: ScriptedManager
 ) -> None:
@@ -381,56 +238,3 @@ async def test_refusals_and_ends_are_handed_on(
         refusal.retry_delay.FromMilliseconds(250)
         await stream.send((1, 5), refusals=[refusal])
         assert (await plane.called("refuse"))[4] == 250
-
-
-async def test_leaving_gives_back_also_what_was_granted_meanwhile(
-    plane: ScriptedPlane, manager: ScriptedManager
-) -> None:
-    async with running_session(plane, manager) as (session, _):
-        stream = await manager.stream()
-        await stream.welcome((1, 5), period_ms=100)
-        await stream.send((1, 5), orders=[order(1, 4)])
-        await plane.called("order")
-        leaving = asyncio.create_task(session.leave(SECONDS_MAX))
-        message = await stream.next("acknowledgements")
-        assert message.leaving
-        assert message.acknowledgements[0].holding == 0
-        await stream.send((1, 5), orders=[order(2, 3)])
-        assert (await stream.next("acknowledgements")).acknowledgements[0].version.counter == 2
-        assert await leaving
-        async with asyncio.timeout(SECONDS_MAX):
-            await stream.over.wait()
-
-
-async def test_leaving_is_bounded(plane: ScriptedPlane, manager: ScriptedManager) -> None:
-    async with running_session(plane, manager) as (session, _):
-        stream = await manager.stream()
-        await stream.welcome((1, 5))
-        plane.held, plane.actions, plane.versions = {"c1": 1}, {"c1": "ns/a"}, {"c1": (1, 5, 1)}
-        plane.give_back = lambda idle_ms: None  # type: ignore[method-assign]
-        assert not await session.leave(0.05)
-
-
-async def test_a_session_that_fails_while_it_is_cancelled_ends(manager: ScriptedManager) -> None:
-    class Failing:
-        """An owner whose attachment fails at the very moment in which it is cancelled."""
-
-        def next_stream(self) -> int:
-            return 1
-
-        def opened(self, attachment: Attachment) -> None:
-            attachment.wake()
-
-        def closed(self, attachment: Attachment) -> None: ...
-
-        def heard(self, attachment: Attachment, message: pb.AttachResponse) -> None: ...
-
-        def compose(self, attachment: Attachment) -> pb.AttachRequest | None:
-            task.cancel()
-            raise StaleStreamError
-
-    attachment = Attachment(Failing(), Identity("r1", "inc", "h:1"), "m0", manager.address)
-    task = asyncio.create_task(attachment.run())
-    done, _ = await asyncio.wait({task}, timeout=SECONDS_MAX)
-    assert done
-    assert task.cancelled()
