@@ -283,9 +283,9 @@ class _Plan:
     # 4. and 5. What is missing.
 
     def _ask(self) -> bool:
-        """Asks routers where nobody waits whether their busy slots idle by now, for what became idle
-        is reported once in a period only; and the ones that have yet to report what a raise brought
-        them. Returns whether their answers are to be waited for."""
+        """Asks routers where nobody waits whether their busy slots idle by now: what became idle is
+        reported once in a period only. And those that have yet to report what a raise brought them.
+        Returns whether their answers are to be waited for."""
         held, idle = self._held_totals(), self._idle_totals()
         doubtful = {key[1] for key, amount in self.idle.items() if amount and self._doubtful(key)}
         self.out.ask = [
