@@ -61,7 +61,7 @@ python-test: setup
 .PHONY: simulation planted
 simulation: setup ## 2,000 seeds of the whole cluster in virtual time (SEED=n: that one, shown; LONG=1: 100,000)
 	python -m tests.simulation $(if $(SEED),--seeds $(SEED) --show,--seeds $(if $(LONG),0-100000,0-2000))
-planted: setup ## the extension with bugs to choose from, and the seeds that find them
+planted: setup ## the simulation with one bug on purpose at a time: each has to be found
 	cargo build -q --locked --profile proof -p slotcore-bridge --features planted
 	pytest -m planted tests/simulation
 

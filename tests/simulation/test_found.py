@@ -58,7 +58,8 @@ def test_slots_that_are_given_back_are_not_forced_upon_their_router() -> None:
         assert all(world.engine.runs[one.number] for one in requests)
         assert world.engine.created == created
 
-    assert told(story).failures == []
+    failures = told(story).failures
+    assert failures == [], "\n".join(failures)
 
 
 def test_a_request_is_not_refused_while_slots_of_its_action_idle_elsewhere() -> None:
@@ -83,4 +84,31 @@ def test_a_request_is_not_refused_while_slots_of_its_action_idle_elsewhere() -> 
         await until(lambda: bool(waiting.outcome))
         assert waiting.outcome == "answer"
 
-    assert told(story).failures == []
+    failures = told(story).failures
+    assert failures == [], "\n".join(failures)
+
+
+def test_a_container_retires_when_its_grace_is_over_and_not_at_the_next_look() -> None:
+    """Containers are looked at once a second, and the grace is a second: it took up to two, and the
+    container went while others counted on it."""
+
+    async def overrun(world: World) -> None:
+        first = world.routers[0]
+        late = world.invoke(first, "guest/a", 1000.0)
+        await until(lambda: late.outcome == "ACTION_TIMEOUT")
+        (used,) = (name for name, one in world.engine.containers.items() if one.runs)
+        world.engine.finish(late.number)
+        since = world.loop.time()
+        await until(lambda: world.checks.states[used] != "CONTAINER_STATE_READY")
+        assert 0.99 <= world.loop.time() - since <= 1.2
+        world.invoke(first, "guest/a", 0.01)
+        await until(lambda: bool(first.plane.idle("guest/a")))
+
+    async def story(world: World) -> None:
+        await two_routers(world, 4)
+        for _ in range(5):
+            await overrun(world)
+            await asyncio.sleep(0.23)  # so that each comes at another moment between two looks
+
+    failures = told(story).failures
+    assert failures == [], "\n".join(failures)

@@ -63,6 +63,16 @@ def test_slots_that_are_given_back_before_an_order_arrives_come_with_it() -> Non
     assert facts.idle("a/b", "c", 5) == 2
 
 
+def test_slots_that_are_given_back_before_a_report_are_not_taken_for_held() -> None:
+    """They idled, and no report had told yet that their order was obeyed."""
+    facts = Facts(0.0)
+    facts.sent("c", 7, 9, 0.0)
+    facts.acknowledged("c", 2, 7)
+    facts.report(report(7, c=2), TERM, 1)
+    facts.sent("c", 8, 6, 1.0)
+    assert facts.idle("a/b", "c", 6) == 6
+
+
 def test_a_hello_begins_anew() -> None:
     """Another term counts its orders from one again."""
     facts = Facts(0.0)

@@ -305,6 +305,23 @@ def test_routers_whose_slots_may_idle_are_asked_before_anything_is_created() -> 
     assert (settled.create, settled.recalls) == (0, [Order("c", "left", 2)])
 
 
+def test_what_an_undone_lowering_brought_counts_when_a_report_has_seen_it() -> None:
+    """All of it may be busy. It was lowered and raised again by turns, and nothing was created."""
+    busy = Share(3, 3, 3, changed_at=100.0, confirmed=False, raised_at=100.0)
+    containers = [ContainerView("c", 1, Phase.READY, 3, 0, {"busy": busy})]
+    view = _view(containers, [RouterView("busy"), RouterView("live", waiting=2)], now=100.05)
+    assert plan_action(view).wake_at == pytest.approx(100.1)
+    view.now = 100.11
+    asked = plan_action(view)
+    assert (asked.ask, asked.create, asked.recalls) == (["busy"], 0, [])
+    view.asked_at, view.now = 100.11, 100.42
+    assert plan_action(view).create == 1, "there is no answer"
+    view.now, busy.confirmed = 100.12, True
+    assert plan_action(view).recalls == [Order("c", "busy", 1)]
+    busy.idle = 0
+    assert plan_action(view).create == 1
+
+
 def test_slots_leave_though_others_of_their_share_left_a_moment_ago() -> None:
     """Demand is told piece by piece, and must not wait for a share to settle each time."""
     shares = {"left": Share(5, 5, 5, changed_at=99.99, raised_at=50.0)}

@@ -32,9 +32,13 @@ def age(books: Books, now: float) -> None:
 
 
 def _age_ready(books: Books, container: Container, spare: dict[str, float], now: float) -> None:
-    if container.retire_at is not None and now >= container.retire_at:
-        books.drain(container, "requests overran or were cut, or connections refused")
-    elif books.ledger.staged_shares(container.id):
+    retire_at = container.retire_at
+    if retire_at is not None:
+        if now >= retire_at:
+            books.drain(container, "requests overran or were cut, or connections refused")
+            return
+        books.look_at = min(books.look_at, retire_at)
+    if books.ledger.staged_shares(container.id):
         container.idle_since = None
     elif container.idle_since is None:
         container.idle_since = now

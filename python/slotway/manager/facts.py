@@ -51,10 +51,15 @@ class Facts:
 
     def acknowledged(self, container: str, holding: int, counter: int) -> None:
         """The router holds no more than this, whether or not the ledger could count it; it said so
-        of the order with this counter (0: of another term). Orders after that one change it."""
+        of the order with this counter (0: of another term). Orders after that one change it. Its
+        next report will have seen both the order and what was given back of it."""
         orders = self._sent.get(container)
         if not orders or counter < orders[0][0]:
             self._seen[container] = holding
+            return
+        at = max(i for i, (sent, _) in enumerate(orders) if sent <= counter)
+        sent, target = orders[at]
+        orders[at] = (sent, min(target, holding))
 
     def forget(self, container: str) -> None:
         """The container has ended."""

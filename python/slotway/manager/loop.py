@@ -338,8 +338,9 @@ class Loop:
             alone = container.record.capacity == 1
             grace_s = 0.0 if alone else self.books.policy.overrun_grace_s
             container.retire_at = self._now() + grace_s
+            self.books.look_at = min(self.books.look_at, container.retire_at)
             if alone:
-                self._beat_at = self.books.look_at = self._now()
+                self._beat_at = self._now()
 
     def _ended(self, name: str) -> None:
         container = self.books.containers.get(name)

@@ -233,7 +233,9 @@ class _Plan:
         Returns all slots that idle elsewhere and may be moved, now or when they have settled.
         """
         wanted = sum(need.values()) - self._on_the_way(need)
-        idle = self._idle_totals()
+        idle: defaultdict[str, int] = defaultdict(int)
+        for key, amount in self.idle.items():
+            idle[key[1]] += 0 if self._doubtful(key) else amount
         spare = {
             router.id: idle[router.id] - router.waiting
             for router in self.view.routers
@@ -255,11 +257,18 @@ class _Plan:
         result = {}
         for key, amount in what.items():
             due_at = self._share(*key).raised_at + self.tempo.settle_s
-            if amount and due_at <= self.now:
-                result[key] = amount
-            elif amount:
+            if amount and due_at > self.now:
                 self._wake(due_at)
+            elif amount and not self._doubtful(key):
+                result[key] = amount
         return result
+
+    def _doubtful(self, key: tuple[str, str]) -> bool:
+        """The share was raised long enough ago, and no report has seen that yet: who knows what
+        idles. A lowering that is undone brings nothing if requests run in all of its slots."""
+        share = self._share(*key)
+        raised = share.raised_at >= share.changed_at and not share.confirmed
+        return raised and share.raised_at + self.tempo.settle_s <= self.now
 
     def _lower(self, router: str, amount: int, most: dict[tuple[str, str], int]) -> None:
         """Lowers the router's shares by `amount`, at most by `most`, in the emptiest containers."""
@@ -275,15 +284,16 @@ class _Plan:
 
     def _ask(self) -> bool:
         """Asks routers where nobody waits whether their busy slots idle by now: what became idle is
-        reported once in a period only. Returns whether their answers are to be waited for."""
+        reported once in a period only. And those that have yet to report what a raise brought them.
+        Returns whether their answers are to be waited for."""
         held, idle = self._held_totals(), self._idle_totals()
+        doubtful = {key[1] for key, amount in self.idle.items() if amount and self._doubtful(key)}
         self.out.ask = [
             router.id
             for router in self.view.routers
-            if router.behind
-            and self._usable(router)
+            if self._usable(router)
             and not router.waiting
-            and held[router.id] > idle[router.id]
+            and ((router.behind and held[router.id] > idle[router.id]) or router.id in doubtful)
         ]
         since = self.now if self.view.asked_at is None else self.view.asked_at
         due_at = since + self.tempo.ask_s
