@@ -65,18 +65,20 @@ planted: setup ## the simulation with one bug on purpose at a time: each has to 
 	cargo build -q --locked --profile proof -p slotcore-bridge --features planted
 	pytest -m planted tests/simulation
 
-.PHONY: image test-docker
+.PHONY: image test-docker test-drills
 image: ## the Docker image of the Python runtime (its base by debootstrap, as root, unless BASE=image is given)
 	@docker version >/dev/null || { echo "Docker is needed: see docs/docker.md"; exit 1; }
 	$(if $(BASE),,images/base.sh slotway/base:bookworm)
 	docker build -q -f images/Dockerfile --build-arg BASE=$(or $(BASE),slotway/base:bookworm) -t slotway/python:3 .
 test-docker: setup image ## the Docker driver's contract, and each of its restrictions tried from inside
 	pytest -m docker
+test-drills: setup ## the operators' drills, each by the command and by the lines of docs/drills.md
+	pytest -m drill
 
 .PHONY: check proof test demo mixture bench wheel clean
 check: lint ## lint and the quick tests, under two minutes
 	cargo test -q --locked --profile proof --workspace --exclude slotcore-bridge --lib
-	pytest -m "not slow and not docker and not planted" -x
+	pytest -m "not slow and not docker and not planted and not drill" -x
 proof: | rust-check ## check the accounting's model, and write docs/proof.md anew
 	cargo test -q --locked --profile proof -p slotcore-accounting --features planted --test proof -- --write $(CURDIR)/docs/proof.md
 test: lint rust-test python-test ## everything that must pass, within 15 minutes

@@ -22,7 +22,7 @@ from slotway.etcd.server import find
 from slotway.load import Arrivals, Generator, summary
 from slotway.status import CallError
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.drill
 
 READY_S = 60.0
 DRILL_S = 90.0
