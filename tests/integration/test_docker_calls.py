@@ -75,7 +75,7 @@ async def test_with_the_rule_nothing_but_the_front_door_is_reached(dev: Dev) -> 
         door = await tries()
         host, port = str(door["host"]), int(str(door["port"]))
         [network] = docker(
-            "network", "ls", "--filter", "name=slotway.dev-", "--format", "{{.Name}}"
+            "network", "ls", "--filter", f"name=slotway.{dev.cluster}", "--format", "{{.Name}}"
         )
         template = '{{index .Options "com.docker.network.bridge.name"}}'
         [bridge] = docker("network", "inspect", "-f", template, network)
