@@ -51,6 +51,8 @@ CODES: dict[str, grpc.StatusCode] = {
     "NAME_TAKEN": grpc.StatusCode.ALREADY_EXISTS,
     "INTERNAL": grpc.StatusCode.INTERNAL,
     "UNSUPPORTED": grpc.StatusCode.UNIMPLEMENTED,
+    "STORE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "STORE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 """Every reason of `ErrorReason`; a test compares the two."""
 
