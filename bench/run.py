@@ -18,6 +18,7 @@ import instructions
 import rebalancing
 import rest
 import router
+import store
 
 AREAS: dict[str, Callable[[Path, bool], list[figure.Figure]]] = {
     "accounting": accounting.measure,
@@ -29,6 +30,7 @@ AREAS: dict[str, Callable[[Path, bool], list[figure.Figure]]] = {
     "rebalancing": rebalancing.measure,
     "burst": burst.measure,
     "rest": rest.measure,
+    "store": store.measure,
 }
 
 

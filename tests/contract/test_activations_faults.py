@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from slotway.activations import State, Store, StoreFullError, StoreUnavailableError, Submission
+from slotway.activations.bell import Bell
 
-from .postgres import NoPostgresError, PostgresServer
+from .postgres import PostgresServer
 from .store_worker import BATCH, PAYLOAD
 
 ROOT = Path(__file__).parents[2]
@@ -126,41 +127,39 @@ def test_a_full_disk_under_sqlite_refuses_and_never_acknowledges(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_full_disk_under_postgresql_refuses_and_never_acknowledges(tmp_path: Path) -> None:
-    try:
-        server = PostgresServer()
-    except NoPostgresError as error:
-        pytest.skip(f"PostgreSQL: {error}")
+def test_a_full_disk_under_postgresql_refuses_and_never_acknowledges(
+    own_postgres: PostgresServer,
+) -> None:
+    server = own_postgres
+    server.stop()  # it starts again where the small disk is seen
     disk = server.folder / "small"
     own = f"install -d -m 700 {server.owner()} '{disk}/space'"
     with small_disk(disk, "8m", own) as within:
         server.within = within
-        with server:
-            server.psql(f"CREATE TABLESPACE small LOCATION '{disk}/space'")
-            server.psql("ALTER ROLE slotway SET default_tablespace = small")
-            server.psql(
-                "CREATE TABLE filler AS SELECT repeat('x', 900) FROM generate_series(1, 2000)"
-            )
-            store = Store(server.url())
-            with worker(server.url(), "w") as process:
-                told, _ = process.communicate(timeout=60)
-            lines = told.splitlines(keepends=True)
-            assert lines[-1].startswith("refused STORE_FULL"), lines[-3:]
-            assert check(store, "w", lines) > 0
-            with pytest.raises(StoreFullError, match="disk space"):
-                submit_for_ever(store)
-            server.psql("DROP TABLE filler; CHECKPOINT")
-            store.submit([Submission(f"y{n}", "ns/y", PAYLOAD) for n in range(BATCH)], NOW)
-            assert len(store.newest("ns", action="ns/y")) == BATCH
-            store.close()
+        server.start()
+        server.psql(f"CREATE TABLESPACE small LOCATION '{disk}/space'")
+        server.psql("ALTER ROLE slotway SET default_tablespace = small")
+        server.psql("CREATE TABLE filler AS SELECT repeat('x', 900) FROM generate_series(1, 2000)")
+        store = Store(server.url())
+        with worker(server.url(), "w") as process:
+            told, _ = process.communicate(timeout=60)
+        lines = told.splitlines(keepends=True)
+        assert lines[-1].startswith("refused STORE_FULL"), lines[-3:]
+        assert check(store, "w", lines) > 0
+        with pytest.raises(StoreFullError, match="disk space"):
+            submit_for_ever(store)
+        server.psql("DROP TABLE filler; CHECKPOINT")
+        store.submit([Submission(f"y{n}", "ns/y", PAYLOAD) for n in range(BATCH)], NOW)
+        assert len(store.newest("ns", action="ns/y")) == BATCH
+        store.close()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_restart_of_postgresql_loses_nothing_and_the_store_goes_on(
-    postgres: PostgresServer, how: signal.Signals
+    own_postgres: PostgresServer, how: signal.Signals
 ) -> None:
-    store = Store(postgres.empty())
+    store = Store(own_postgres.url())
     submitted: list[str] = []
     refused: list[StoreUnavailableError] = []
     ends = threading.Event()
@@ -182,11 +181,11 @@ def test_a_restart_of_postgresql_loses_nothing_and_the_store_goes_on(
         thread.start()
     try:
         until(lambda: len(submitted) > 200)
-        postgres.stop(how)
+        own_postgres.stop(how)
         until(lambda: len(refused) > 5)
         with pytest.raises(StoreUnavailableError):
-            bell.wait(60)
-        postgres.start()
+            listen_for_ever(bell)
+        own_postgres.start()
         before = len(submitted)
         until(lambda: len(submitted) > before + 200)
     finally:
@@ -197,7 +196,7 @@ def test_a_restart_of_postgresql_loses_nothing_and_the_store_goes_on(
     with closing(store.bell()) as another:
         store.submit([Submission("z", "ns/a", b"{}")], NOW)
         assert another.wait(10)
-    stored = set(postgres.psql("SELECT id FROM activation").splitlines())
+    stored = set(own_postgres.psql("SELECT id FROM activation").splitlines())
     assert set(submitted) <= stored
     # Beyond them, at most what each thread had sent when the server went.
     assert len(stored - set(submitted)) <= 8 * len(threads) + 1
@@ -208,6 +207,11 @@ def submit_for_ever(store: Store) -> None:
     for turn in itertools.count():
         ids = (f"x{turn}-{number}" for number in range(BATCH))
         store.submit([Submission(id, "ns/x", PAYLOAD) for id in ids], NOW)
+
+
+def listen_for_ever(bell: Bell) -> None:
+    while True:
+        bell.wait(10)
 
 
 def until(is_so: Callable[[], bool], timeout_s: float = 60.0) -> None:

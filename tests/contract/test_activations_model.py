@@ -203,7 +203,7 @@ def test_the_store_does_what_the_model_does(store_url: str) -> None:
     run_state_machine_as_test(
         OnEmpty,
         settings=settings(
-            max_examples=12,
+            max_examples=100 if store_url.startswith("sqlite") else 30,
             stateful_step_count=25,
             deadline=None,
             derandomize=True,
