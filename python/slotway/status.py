@@ -52,6 +52,7 @@ CODES: dict[str, grpc.StatusCode] = {
     "INTERNAL": grpc.StatusCode.INTERNAL,
     "UNSUPPORTED": grpc.StatusCode.UNIMPLEMENTED,
     "STORE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "ACTIVATION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "STORE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 """Every reason of `ErrorReason`; a test compares the two."""
