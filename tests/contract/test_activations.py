@@ -126,7 +126,9 @@ def test_dead_letters_are_listed_and_redriven_in_pages(store: Store) -> None:
     rest = store.dead(after=first[-1].id)
     assert [one.id for one in first + rest] == [one.id for one in submissions(7)]
     assert "maximum age" in first[0].reason
+    assert store.dead_count() == 7
     assert len(store.redrive(NOW, limit=4)) == 4
+    assert store.dead_count() == 3
     assert [one.id for one in store.dead()] == [one.id for one in rest]
 
 

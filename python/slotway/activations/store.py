@@ -277,6 +277,12 @@ class Store:
         found = sa.select(activation).where(is_dead, activation.c.id > after)
         return self._listed(found.order_by(activation.c.id), limit)
 
+    def dead_count(self) -> int:
+        """How many dead letters there are."""
+        counted = sa.select(sa.func.count()).select_from(activation).where(is_dead)
+        with self._database.reads() as connection:
+            return int(connection.scalar(counted) or 0)
+
     def _listed(self, found: sa.Select[Any], limit: int) -> list[Activation]:
         assert 0 < limit <= BATCH_MAX
         with self._database.reads() as connection:
