@@ -15,6 +15,7 @@ import dataplane
 import failover
 import figure
 import instructions
+import lane
 import rebalancing
 import rest
 import router
@@ -31,6 +32,7 @@ AREAS: dict[str, Callable[[Path, bool], list[figure.Figure]]] = {
     "burst": burst.measure,
     "rest": rest.measure,
     "store": store.measure,
+    "lane": lane.measure,
 }
 
 
