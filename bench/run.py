@@ -16,9 +16,11 @@ import dataplane
 import failover
 import figure
 import instructions
+import lane
 import rebalancing
 import rest
 import router
+import store
 
 AREAS: dict[str, Callable[[Path, bool], list[figure.Figure]]] = {
     "accounting": accounting.measure,
@@ -31,6 +33,8 @@ AREAS: dict[str, Callable[[Path, bool], list[figure.Figure]]] = {
     "rebalancing": rebalancing.measure,
     "burst": burst.measure,
     "rest": rest.measure,
+    "store": store.measure,
+    "lane": lane.measure,
 }
 
 

@@ -241,7 +241,7 @@ class SlotTable:
         """The newest order obeyed."""
     @property
     def demand_rose(self) -> bool:
-        """Somebody waits for an action of which nobody waited at the last report."""
+        """A blocking request waits for an action of which none waited at the last report."""
     @property
     def demand_changed(self) -> bool:
         """A report has something to tell."""
@@ -338,6 +338,35 @@ class DataPlane:
     # Views.
     def holdings(self) -> list[tuple[str, str, int, int]]:
         """(container, action, held, running) of every share."""
+    # The async lane; each of the two waits is for one thread, and blocks without the interpreter's lock.
+    def open_submissions(self, is_open: bool) -> None:
+        """Takes `Submit`s from now on, or none any more: those that wait are told that nobody answers."""
+    def take_submissions(
+        self, max: int, patience_ms: int
+    ) -> list[tuple[str, str, bytes, str | None]] | None:
+        """Waits for submissions, and takes up to `max`: (id, action, payload, key). Empty after `patience_ms`; None:
+        they are closed. The batch before must have been answered."""
+    def acknowledge(self, ids: list[str]) -> None:
+        """The batch taken last is on disk: the activation of each, in its order."""
+    def refuse_submissions(self, reason: str, message: str, retry_ms: int) -> None:
+        """Nothing is known to be stored of the batch taken last."""
+    def want(self, action: str, count: int, is_urgent: bool) -> None:
+        """So many slots of the action are wanted in the async lane; `is_urgent`: and one as if a request waited."""
+    def wait_for_lane(
+        self, patience_ms: int
+    ) -> tuple[
+        list[tuple[str, int, int]],
+        list[tuple[str, int, int, bytes | None, str, str]],
+        list[tuple[str, str, str]],
+    ]:
+        """Waits until something happens in the async lane: (action, slots that wait for a claim, timeout in ms), attempts
+        that have ended (id, token, start in ms, answer or None, reason, message), and (action, reason, message) where
+        there are no slots. Slots that nothing was claimed for within a second go back by themselves."""
+    def ring(self) -> None:
+        """Ends a `wait_for_lane`."""
+    def run(self, attempts: Sequence[tuple[str, int, str, bytes]]) -> list[str]:
+        """Runs what was claimed (id, token, action, payload) in the slots that were told of, and gives the rest of these
+        back. Returns the ids of those that there is no slot for any more."""
     def counters(self) -> dict[str, int]:
         """Monotonic counters: requests, answers, errors by reason, forwarded, connections opened."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,23 +26,29 @@ import grpc.aio
 from slotway.errors import SlotwayError
 from slotway.status import CallError, from_rpc_error
 from slotway.v1 import action_pb2 as _actions
+from slotway.v1 import activation_pb2 as _activations
 from slotway.v1 import cluster_pb2 as _cluster
 from slotway.v1.action_pb2 import Action, Exec, Limits, Trouble
 from slotway.v1.action_pb2_grpc import ActionServiceStub
+from slotway.v1.activation_pb2 import Activation as ActivationRecord
+from slotway.v1.activation_pb2 import GetQueueResponse as Queue
+from slotway.v1.activation_pb2_grpc import ActivationServiceStub, QueueServiceStub
 from slotway.v1.cluster_pb2 import Cluster
 from slotway.v1.cluster_pb2_grpc import ClusterServiceStub
-from slotway.v1.router_pb2 import InvokeRequest
+from slotway.v1.router_pb2 import InvokeRequest, SubmitRequest
 from slotway.v1.router_pb2_grpc import RouterServiceStub
 
 __all__ = [
     "Action",
     "Activation",
+    "ActivationRecord",
     "ApplicationError",
     "CallError",
     "Client",
     "Cluster",
     "Exec",
     "Limits",
+    "Queue",
     "Trouble",
 ]
 
@@ -109,6 +115,8 @@ class Client:
         self._router = RouterServiceStub(self._channel)
         self._actions = ActionServiceStub(self._channel)
         self._cluster = ClusterServiceStub(self._channel)
+        self._activations = ActivationServiceStub(self._channel)
+        self._queue = QueueServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -156,6 +164,70 @@ class Client:
             response.timing.wait.ToTimedelta(),
             response.timing.run.ToTimedelta(),
         )
+
+    async def submit(
+        self,
+        action: str,
+        arguments: Mapping[str, Any] | bytes = b"",
+        *,
+        key: str = "",
+        timeout: float = TIMEOUT_SECONDS,  # noqa: ASYNC109 - gRPC's deadline crosses to the Router
+    ) -> str:
+        """Has an action run that nobody waits for; the id of its activation, once it is on disk.
+
+        It runs at least once, and one outcome is recorded: see `get_activation`. After an error it
+        may have been accepted all the same; to repeat it safely, give a `key`: within the action,
+        the same key is the same activation for at least a day.
+        """
+        payload = arguments if isinstance(arguments, bytes) else json.dumps(arguments).encode()
+        request = SubmitRequest(action=action, payload=payload, idempotency_key=key)
+        async with _translated():
+            response = await self._router.Submit(request, timeout=timeout, metadata=_caller())
+        return response.activation_id
+
+    async def get_activation(self, id: str) -> ActivationRecord:
+        """What became of a submitted invocation so far."""
+        request = _activations.GetActivationRequest(activation_id=id)
+        async with _translated():
+            response = await self._activations.GetActivation(request, timeout=TIMEOUT_SECONDS)
+        return response.activation
+
+    async def list_activations(
+        self, namespace: str, *, action: str = "", limit: int = 30
+    ) -> list[ActivationRecord]:
+        """The newest activations of a namespace, or of one of its actions, without results; up to
+        1000."""
+        request = _activations.ListActivationsRequest(
+            namespace=namespace, action=action, page_size=limit
+        )
+        async with _translated():
+            response = await self._activations.ListActivations(request, timeout=TIMEOUT_SECONDS)
+        return list(response.activations)
+
+    async def queue(self) -> Queue:
+        """What waits to be run now, by action, and how many activations were given up."""
+        async with _translated():
+            return await self._queue.GetQueue(
+                _activations.GetQueueRequest(), timeout=TIMEOUT_SECONDS
+            )
+
+    async def list_dead(self, *, limit: int = 30) -> list[ActivationRecord]:
+        """The oldest activations that were given up, up to 1000; `reason` says why."""
+        request = _activations.ListDeadRequest(page_size=limit)
+        async with _translated():
+            response = await self._queue.ListDead(request, timeout=TIMEOUT_SECONDS)
+        return list(response.activations)
+
+    async def redrive(self, ids: Sequence[str] = (), *, action: str = "") -> list[str]:
+        """Queues anew what was given up: these, or all of an action, or all; returns which."""
+        done: list[str] = []
+        while True:
+            request = _activations.RedriveRequest(activation_ids=ids, action=action)
+            async with _translated():
+                response = await self._queue.Redrive(request, timeout=TIMEOUT_SECONDS)
+            done += response.activation_ids
+            if len(response.activation_ids) < _PAGE_SIZE or ids:
+                return done
 
     async def put_action(
         self,

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from slotway import aio
-from slotway.aio import Action, Activation, Cluster, Trouble
+from slotway.aio import Action, Activation, ActivationRecord, Cluster, Queue, Trouble
 
 _T = TypeVar("_T")
 
@@ -65,6 +65,35 @@ class Client:
         return self._wait(
             self._client.invoke(action, arguments, timeout=timeout, activation_id=activation_id)
         )
+
+    def submit(
+        self, action: str, arguments: Mapping[str, Any] | bytes = b"", *, key: str = ""
+    ) -> str:
+        """Has an action run that nobody waits for; the id of its activation, once it is on disk.
+        To repeat it safely after an error, give a `key`."""
+        return self._wait(self._client.submit(action, arguments, key=key))
+
+    def get_activation(self, id: str) -> ActivationRecord:
+        """What became of a submitted invocation so far."""
+        return self._wait(self._client.get_activation(id))
+
+    def list_activations(
+        self, namespace: str, *, action: str = "", limit: int = 30
+    ) -> list[ActivationRecord]:
+        """The newest activations of a namespace, or of one of its actions; without results."""
+        return self._wait(self._client.list_activations(namespace, action=action, limit=limit))
+
+    def queue(self) -> Queue:
+        """What waits to be run now, by action, and how many activations were given up."""
+        return self._wait(self._client.queue())
+
+    def list_dead(self, *, limit: int = 30) -> list[ActivationRecord]:
+        """The oldest activations that were given up, up to 1000; `reason` says why."""
+        return self._wait(self._client.list_dead(limit=limit))
+
+    def redrive(self, ids: Sequence[str] = (), *, action: str = "") -> list[str]:
+        """Queues anew what was given up: these, or all of an action, or all; returns which."""
+        return self._wait(self._client.redrive(ids, action=action))
 
     def put_action(
         self,

@@ -324,6 +324,14 @@ class RouterSection(Listening):
     """How long a graceful stop waits for requests that run."""
     threads: int = Field(default=1, ge=1, le=64)
     """Native threads of the data plane."""
+    store: str = ""
+    """The durable store of asynchronous invocations, the same for all Routers of a cluster:
+    sqlite:////absolute/path on one host, or postgresql://user@host/database. Empty: there is none,
+    and they are refused."""
+    async_wait: Duration = Field(
+        default=timedelta(seconds=1), ge=timedelta(0), le=timedelta(hours=1)
+    )
+    """How long asynchronous invocations of an action may wait until they count as demand."""
     planted_bug: Literal["", "one_too_many"] = ""
     """For tests of the checks only."""
 

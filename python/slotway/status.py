@@ -51,6 +51,9 @@ CODES: dict[str, grpc.StatusCode] = {
     "NAME_TAKEN": grpc.StatusCode.ALREADY_EXISTS,
     "INTERNAL": grpc.StatusCode.INTERNAL,
     "UNSUPPORTED": grpc.StatusCode.UNIMPLEMENTED,
+    "STORE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "ACTIVATION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "STORE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 """Every reason of `ErrorReason`; a test compares the two."""
 

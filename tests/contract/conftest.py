@@ -5,11 +5,64 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from slotway.activations import Store
+
 from .containers import DockerWorld
+from .postgres import NoPostgresError, PostgresServer
+
+_without_postgres: list[str] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for why in _without_postgres:
+        terminalreporter.write_line(f"NOTHING WAS TESTED ON POSTGRESQL: {why}", yellow=True)
+
+
+@contextmanager
+def running_postgres() -> Iterator[PostgresServer]:
+    try:
+        server = PostgresServer()
+    except NoPostgresError as error:
+        _without_postgres[:] = [str(error)]
+        pytest.skip(f"PostgreSQL: {error}")
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for the whole session; each test begins with `empty`."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server for one test, which may stop and restart it."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'activations.db'}"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.empty()
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    """An opened store, with nothing in it."""
+    opened = Store(store_url)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from slotway.errors import SlotwayError
 from slotway.status import abort_with, invalid
 from slotway.v1 import action_pb2 as actions
+from slotway.v1 import activation_pb2 as activations
 from slotway.v1 import cluster_pb2 as clusters
 from slotway.v1 import ledger_pb2 as ledger
 from slotway.v1 import manager_pb2 as manager
@@ -25,6 +26,12 @@ from slotway.v1 import router_pb2 as router
 from slotway.v1.action_pb2_grpc import (
     ActionServiceServicer,
     add_ActionServiceServicer_to_server,
+)
+from slotway.v1.activation_pb2_grpc import (
+    ActivationServiceServicer,
+    QueueServiceServicer,
+    add_ActivationServiceServicer_to_server,
+    add_QueueServiceServicer_to_server,
 )
 from slotway.v1.cluster_pb2_grpc import (
     ClusterServiceServicer,
@@ -88,12 +95,35 @@ ENDED = [
 ]
 
 
-class Services(RouterServiceServicer, ActionServiceServicer, ClusterServiceServicer):
-    """What tests look at: `invoked` and `puts` as they came in."""
+ACTIVATION = activations.Activation(
+    id="0190-7",
+    action="default/hello",
+    state=activations.Activation.STATE_DONE,
+    status=activations.Activation.STATUS_SUCCESS,
+    attempts=2,
+    submitted_at=timestamp_pb2.Timestamp(seconds=1),
+    started_at=timestamp_pb2.Timestamp(seconds=2),
+    finished_at=timestamp_pb2.Timestamp(seconds=3),
+    run=duration_pb2.Duration(nanos=5_000_000),
+    router="r1",
+    container_id="c-1",
+    result=b'{"hello": "Ada"}',
+)
+
+
+class Services(
+    RouterServiceServicer,
+    ActionServiceServicer,
+    ActivationServiceServicer,
+    QueueServiceServicer,
+    ClusterServiceServicer,
+):
+    """What tests look at: `invoked`, `submitted` and `puts` as they came in."""
 
     def __init__(self) -> None:
         self.actions: dict[str, tuple[actions.Action, bytes]] = {}
         self.invoked: list[router.InvokeRequest] = []
+        self.submitted: list[router.SubmitRequest] = []
         self.puts: list[actions.PutActionRequest] = []
         self.troubles: dict[str, actions.Trouble] = {}
         self.revision = 0
@@ -101,6 +131,10 @@ class Services(RouterServiceServicer, ActionServiceServicer, ClusterServiceServi
         self.timeout = 0.0
         self.before_put: list[bytes] = []
         self.address = ""
+
+    async def Submit(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.submitted.append(request)
+        return router.SubmitResponse(activation_id=f"id-{len(self.submitted)}")
 
     async def Invoke(self, request: Any, context: Any) -> router.InvokeResponse:  # noqa: N802
         self.invoked.append(request)
@@ -203,6 +237,29 @@ class Services(RouterServiceServicer, ActionServiceServicer, ClusterServiceServi
         for _ in range(3):
             yield clusters.WatchClusterResponse(cluster=CLUSTER)
 
+    async def GetActivation(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if request.activation_id != ACTIVATION.id:
+            why = f"no activation has the id {request.activation_id!r}"
+            await abort_with(context, SlotwayError(why, reason="ACTIVATION_NOT_FOUND"))
+        return activations.GetActivationResponse(activation=ACTIVATION)
+
+    async def ListActivations(self, request: Any, context: Any) -> Any:  # noqa: N802
+        found = [ACTIVATION] if request.namespace == "default" else []
+        return activations.ListActivationsResponse(activations=found)
+
+    async def GetQueue(self, request: Any, context: Any) -> Any:  # noqa: N802
+        response = activations.GetQueueResponse(dead=1)
+        response.waiting.add(action="default/hello", count=3).since.FromMilliseconds(1000)
+        return response
+
+    async def ListDead(self, request: Any, context: Any) -> Any:  # noqa: N802
+        dead = activations.Activation(id="0190-9", action="a/b", attempts=5, reason="lost")
+        return activations.ListDeadResponse(activations=[dead])
+
+    async def Redrive(self, request: Any, context: Any) -> Any:  # noqa: N802
+        wanted = request.activation_ids or ["0190-9"]
+        return activations.RedriveResponse(activation_ids=[i for i in wanted if i == "0190-9"])
+
     async def _unknown(self, context: Any, name: str) -> None:
         await abort_with(context, SlotwayError(f"no action {name}", reason="ACTION_NOT_FOUND"))
 
@@ -210,6 +267,8 @@ class Services(RouterServiceServicer, ActionServiceServicer, ClusterServiceServi
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         add_RouterServiceServicer_to_server(self, server)
         add_ActionServiceServicer_to_server(self, server)
+        add_ActivationServiceServicer_to_server(self, server)
+        add_QueueServiceServicer_to_server(self, server)
         add_ClusterServiceServicer_to_server(self, server)
         self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()

@@ -273,14 +273,24 @@ def invoke(
             min=1,
         ),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            help="Without -b: the same key is the same activation, so that you may repeat it.",
+            show_default=False,
+        ),
+    ] = None,
     output: Output = Format.TABLE,
     endpoint: Endpoint = None,
 ) -> None:
-    """Runs an action once, and prints its outcome.
+    """Runs an action: with -b once, and prints its outcome; without, it is kept and run in a while.
 
-    Every invocation waits for its outcome so far, also without -b (a message says so).
+    Without -b the answer is the activation's id, once the invocation is on disk: see
+    `slotway activation`. It is run at least once, and one outcome is recorded.
 
     Examples:
+      slotway action invoke hello -p name Ada
       slotway action invoke hello -b -r -p name Ada
       slotway action invoke hello -b -P arguments.json -o json
       slotway action invoke /team/report -r -p ids '[1, 2]' --timeout 5000
@@ -289,7 +299,17 @@ def invoke(
     from slotway.cli.connection import connected
 
     if not (blocking or result):
-        say("note: every invocation waits for its outcome so far, as with -b")
+        if timeout is not None:
+            raise typer.BadParameter("--timeout is for -b: nobody waits for the outcome")
+        with connected(endpoint) as client:
+            id = client.submit(full_name(name), read(param, param_file) or {}, key=key or "")
+        if output is Format.JSON:
+            print_json({"activation_id": id})
+        else:
+            print(id)
+        return
+    if key is not None:
+        raise typer.BadParameter("--key is for invocations without -b")
     with reporting(), connected(endpoint) as client:
         try:
             activation = client.invoke(

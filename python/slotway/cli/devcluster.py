@@ -191,7 +191,8 @@ class DevCluster:
             *("--cluster", options.cluster, "--etcd", ",".join(access.endpoints)),
             *options.flags,
         ]
-        manager_flags, router_flags = [*options.manager_flags], []
+        store = (options.data_dir / "activations.db").resolve()
+        manager_flags, router_flags = [*options.manager_flags], ["--store", f"sqlite:///{store}"]
         if self._actions is not None:
             address = "{}:{}".format(*self._actions.getsockname())
             manager_flags += ["--api-host", address]

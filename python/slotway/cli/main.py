@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from slotway.cli import action, cluster, config, container
+from slotway.cli import action, activation, cluster, config, container, queue
 from slotway.cli.dev import dev
 from slotway.cli.drill import drill
 from slotway.cli.load import load
@@ -44,7 +44,9 @@ def _slotway(
 
 app.command()(dev)
 app.add_typer(action.app, name="action")
+app.add_typer(activation.app, name="activation")
 app.add_typer(container.app, name="container")
+app.add_typer(queue.app, name="queue")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(config.app, name="config")
 app.command(cls=ParametersCommand, epilog=EXIT_CODES)(load)

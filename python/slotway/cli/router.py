@@ -78,6 +78,22 @@ def router(
         ),
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Native threads.", **_UNSET)] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Keeps asynchronous invocations: sqlite:////path, or postgresql://user@host/db.",
+            **_UNSET,
+        ),
+    ] = None,
+    async_wait: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help='How long these may wait until they count as demand, "1s".',
+            **_UNSET,
+        ),
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error.", **_UNSET)
     ] = None,
@@ -120,6 +136,8 @@ def router(
             give_back=give_back,
             drain=drain,
             threads=threads,
+            store=store,
+            async_wait=async_wait,
             planted_bug=planted_bug,
         ),
     }

@@ -20,7 +20,13 @@ from slotway.errors import SlotwayError
 from slotway.status import abort_with, from_rpc_error
 
 _PREFIX = "/slotway.v1."
-_NOT_PASSED_ON = ("RouterService", "ManagerService", "StandbyService")
+_NOT_PASSED_ON = (
+    "RouterService",
+    "ActivationService",
+    "QueueService",
+    "ManagerService",
+    "StandbyService",
+)
 _RETRY_DELAY = timedelta(seconds=1)
 
 _Metadata = Iterable[tuple[str, str | bytes]]

@@ -8,6 +8,8 @@ from typing import Protocol
 
 Term = tuple[int, int]
 Version = tuple[int, int, int]
+Ended = tuple[str, int, int, bytes | None, str, str]
+"""An attempt: id, token, start in ms since 1970, answer or None, reason, message."""
 
 
 class Happened(Protocol):
@@ -79,3 +81,27 @@ class Plane(Protocol):
     def demand(self) -> list[tuple[str, int, list[tuple[str, int]]]]: ...
 
     def holdings(self) -> list[tuple[str, str, int, int]]: ...
+
+
+class LanePlane(Protocol):
+    """The part that the async lane uses; see `_slotcore.pyi`."""
+
+    def open_submissions(self, is_open: bool) -> None: ...
+
+    def take_submissions(
+        self, max: int, patience_ms: int
+    ) -> list[tuple[str, str, bytes, str | None]] | None: ...
+
+    def acknowledge(self, ids: list[str]) -> None: ...
+
+    def refuse_submissions(self, reason: str, message: str, retry_ms: int) -> None: ...
+
+    def want(self, action: str, count: int, is_urgent: bool) -> None: ...
+
+    def wait_for_lane(
+        self, patience_ms: int
+    ) -> tuple[list[tuple[str, int, int]], list[Ended], list[tuple[str, str, str]]]: ...
+
+    def run(self, attempts: Sequence[tuple[str, int, str, bytes]]) -> list[str]: ...
+
+    def ring(self) -> None: ...

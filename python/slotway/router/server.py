@@ -34,10 +34,16 @@ from slotway.errors import SlotwayError
 from slotway.etcd import Client
 from slotway.members import managers
 from slotway.records import Keys
+from slotway.router.activations import ActivationServer, QueueServer
 from slotway.router.attachment import MESSAGE_BYTES_MAX, Identity
+from slotway.router.lane import Lane, LateStore
 from slotway.router.passthrough import Passthrough
 from slotway.router.session import Session
-from slotway.v1 import action_pb2, cluster_pb2, router_pb2
+from slotway.v1 import action_pb2, activation_pb2, cluster_pb2, router_pb2
+from slotway.v1.activation_pb2_grpc import (
+    add_ActivationServiceServicer_to_server,
+    add_QueueServiceServicer_to_server,
+)
 
 _log = structlog.get_logger()
 
@@ -48,6 +54,8 @@ SERVICES = (
     action_pb2.DESCRIPTOR.services_by_name["ActionService"].full_name,
     cluster_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
 )
+STORED = tuple(one.full_name for one in activation_pb2.DESCRIPTOR.services_by_name.values())
+"""Served by a Router that has a store."""
 LEAVE_SECONDS = 5.0
 """For all shares to be given back at the end."""
 ETCD_PAUSE_SECONDS = 1.0
@@ -98,12 +106,18 @@ class Router:
             on_leader=self._on_leader,
         )
         self._tasks: set[asyncio.Task[None]] = set()
+        self._store = LateStore(config.store) if config.store else None
+        self._lane = None
+        if self._store is not None:
+            self._lane = Lane(self._plane, self._store, config.name, config.async_wait)
 
     @property
     def _socket(self) -> str:
         return os.path.join(self._folder, "router.sock")
 
     async def __aenter__(self) -> Self:
+        if self._lane is not None:
+            await asyncio.to_thread(self._lane.start)
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -111,7 +125,14 @@ class Router:
             ]
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+        names: tuple[str, ...] = (
+            *SERVICES,
+            health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+        )
+        if self._store is not None:
+            add_ActivationServiceServicer_to_server(ActivationServer(self._store.get), self._server)
+            add_QueueServiceServicer_to_server(QueueServer(self._store.get), self._server)
+            names = (*names, *STORED)
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
         self._server.add_generic_rpc_handlers((Passthrough(self._leader),))
         self._server.add_insecure_port(f"unix:{self._socket}")
@@ -131,6 +152,8 @@ class Router:
     ) -> None:
         self._sessions.cancel()
         await asyncio.wait([self._sessions], timeout=LEAVE_SECONDS)
+        if self._lane is not None:
+            await asyncio.to_thread(self._lane.stop)
         await asyncio.to_thread(self._plane.close)
         await self._server.stop(None)
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -140,6 +163,8 @@ class Router:
         open until then."""
         await self._health.enter_graceful_shutdown()
         self._plane.stop_accepting()
+        if self._lane is not None:
+            self._lane.drain()
         try:
             async with asyncio.timeout(self._config.drain.total_seconds()):
                 await self._idle()

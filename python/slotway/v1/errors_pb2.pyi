@@ -72,6 +72,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL: a fault of Slotway's own."""
     ERROR_REASON_UNSUPPORTED: _ErrorReason.ValueType  # 24
     """UNIMPLEMENTED: the request asks for something that this server does not have, a compressed message for instance."""
+    ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 25
+    """UNAVAILABLE: the store of activations cannot be reached, or failed. What was to be stored may be there all the same."""
+    ERROR_REASON_STORE_FULL: _ErrorReason.ValueType  # 26
+    """RESOURCE_EXHAUSTED: the disk of the store of activations is full. Nothing was stored."""
+    ERROR_REASON_ACTIVATION_NOT_FOUND: _ErrorReason.ValueType  # 27
+    """NOT_FOUND: no activation has this id; its record may have been removed."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason in a google.rpc.ErrorInfo whose domain is "slotway": the name of the value without its prefix. A caller
@@ -128,4 +134,10 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 23
 """INTERNAL: a fault of Slotway's own."""
 ERROR_REASON_UNSUPPORTED: ErrorReason.ValueType  # 24
 """UNIMPLEMENTED: the request asks for something that this server does not have, a compressed message for instance."""
+ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 25
+"""UNAVAILABLE: the store of activations cannot be reached, or failed. What was to be stored may be there all the same."""
+ERROR_REASON_STORE_FULL: ErrorReason.ValueType  # 26
+"""RESOURCE_EXHAUSTED: the disk of the store of activations is full. Nothing was stored."""
+ERROR_REASON_ACTIVATION_NOT_FOUND: ErrorReason.ValueType  # 27
+"""NOT_FOUND: no activation has this id; its record may have been removed."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -25,21 +25,25 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17slotway/v1/router.proto\x12\nslotway.v1\x1a\x1egoogle/protobuf/duration.proto\"G\n\rInvokeRequest\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x15\n\ractivation_id\x18\x03 \x01(\t\"\xb9\x01\n\x0eInvokeResponse\x12\x15\n\ractivation_id\x18\x01 \x01(\t\x12\x10\n\x06result\x18\x02 \x01(\x0cH\x00\x12\x39\n\x11\x61pplication_error\x18\x03 \x01(\x0b\x32\x1c.slotway.v1.ApplicationErrorH\x00\x12\"\n\x06timing\x18\x04 \x01(\x0b\x32\x12.slotway.v1.Timing\x12\x14\n\x0c\x63ontainer_id\x18\x05 \x01(\tB\t\n\x07outcome\"1\n\x10\x41pplicationError\x12\r\n\x05\x65rror\x18\x01 \x01(\x0c\x12\x0e\n\x06status\x18\x02 \x01(\r\"Y\n\x06Timing\x12\'\n\x04wait\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03run\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration2P\n\rRouterService\x12?\n\x06Invoke\x12\x19.slotway.v1.InvokeRequest\x1a\x1a.slotway.v1.InvokeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17slotway/v1/router.proto\x12\nslotway.v1\x1a\x1egoogle/protobuf/duration.proto\"I\n\rSubmitRequest\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"\'\n\x0eSubmitResponse\x12\x15\n\ractivation_id\x18\x01 \x01(\t\"G\n\rInvokeRequest\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x15\n\ractivation_id\x18\x03 \x01(\t\"\xb9\x01\n\x0eInvokeResponse\x12\x15\n\ractivation_id\x18\x01 \x01(\t\x12\x10\n\x06result\x18\x02 \x01(\x0cH\x00\x12\x39\n\x11\x61pplication_error\x18\x03 \x01(\x0b\x32\x1c.slotway.v1.ApplicationErrorH\x00\x12\"\n\x06timing\x18\x04 \x01(\x0b\x32\x12.slotway.v1.Timing\x12\x14\n\x0c\x63ontainer_id\x18\x05 \x01(\tB\t\n\x07outcome\"1\n\x10\x41pplicationError\x12\r\n\x05\x65rror\x18\x01 \x01(\x0c\x12\x0e\n\x06status\x18\x02 \x01(\r\"Y\n\x06Timing\x12\'\n\x04wait\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03run\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration2\x91\x01\n\rRouterService\x12?\n\x06Invoke\x12\x19.slotway.v1.InvokeRequest\x1a\x1a.slotway.v1.InvokeResponse\x12?\n\x06Submit\x12\x19.slotway.v1.SubmitRequest\x1a\x1a.slotway.v1.SubmitResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'slotway.v1.router_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INVOKEREQUEST']._serialized_start=71
-  _globals['_INVOKEREQUEST']._serialized_end=142
-  _globals['_INVOKERESPONSE']._serialized_start=145
-  _globals['_INVOKERESPONSE']._serialized_end=330
-  _globals['_APPLICATIONERROR']._serialized_start=332
-  _globals['_APPLICATIONERROR']._serialized_end=381
-  _globals['_TIMING']._serialized_start=383
-  _globals['_TIMING']._serialized_end=472
-  _globals['_ROUTERSERVICE']._serialized_start=474
-  _globals['_ROUTERSERVICE']._serialized_end=554
+  _globals['_SUBMITREQUEST']._serialized_start=71
+  _globals['_SUBMITREQUEST']._serialized_end=144
+  _globals['_SUBMITRESPONSE']._serialized_start=146
+  _globals['_SUBMITRESPONSE']._serialized_end=185
+  _globals['_INVOKEREQUEST']._serialized_start=187
+  _globals['_INVOKEREQUEST']._serialized_end=258
+  _globals['_INVOKERESPONSE']._serialized_start=261
+  _globals['_INVOKERESPONSE']._serialized_end=446
+  _globals['_APPLICATIONERROR']._serialized_start=448
+  _globals['_APPLICATIONERROR']._serialized_end=497
+  _globals['_TIMING']._serialized_start=499
+  _globals['_TIMING']._serialized_end=588
+  _globals['_ROUTERSERVICE']._serialized_start=591
+  _globals['_ROUTERSERVICE']._serialized_end=736
 # @@protoc_insertion_point(module_scope)

@@ -18,6 +18,60 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class SubmitRequest(_message.Message):
+    """One asynchronous invocation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    action: _builtins.str
+    """The action, as "namespace/name"."""
+    payload: _builtins.bytes
+    """One JSON object in UTF-8, nested at most 64 deep: the action's argument. Empty stands for {}."""
+    idempotency_key: _builtins.str
+    """Of the caller's choice, 1 to 128 printable ASCII characters without spaces: within the action, the same key is the same
+    activation for at least 24 hours. Empty: none.
+    """
+    def __init__(
+        self,
+        *,
+        action: _builtins.str = ...,
+        payload: _builtins.bytes = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "idempotency_key", b"idempotency_key", "payload", b"payload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitRequest: _TypeAlias = SubmitRequest  # noqa: Y015
+
+@_typing.final
+class SubmitResponse(_message.Message):
+    """The invocation is on disk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTIVATION_ID_FIELD_NUMBER: _builtins.int
+    activation_id: _builtins.str
+    """The activation's id, to ask ActivationService for; ids sort by time."""
+    def __init__(
+        self,
+        *,
+        activation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_id", b"activation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitResponse: _TypeAlias = SubmitResponse  # noqa: Y015
+
+@_typing.final
 class InvokeRequest(_message.Message):
     """One blocking invocation."""
 

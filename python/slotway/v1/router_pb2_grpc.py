@@ -40,6 +40,11 @@ class RouterServiceStub:
                 request_serializer=slotway_dot_v1_dot_router__pb2.InvokeRequest.SerializeToString,
                 response_deserializer=slotway_dot_v1_dot_router__pb2.InvokeResponse.FromString,
                 _registered_method=True)
+        self.Submit = channel.unary_unary(
+                '/slotway.v1.RouterService/Submit',
+                request_serializer=slotway_dot_v1_dot_router__pb2.SubmitRequest.SerializeToString,
+                response_deserializer=slotway_dot_v1_dot_router__pb2.SubmitResponse.FromString,
+                _registered_method=True)
 
 
 class RouterServiceServicer:
@@ -57,6 +62,15 @@ class RouterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Submit(self, request, context):
+        """Accepts an invocation that nobody waits for, and answers when it is on disk. It is run at least once, unless it grows too
+        old or fails too often; exactly one outcome is recorded. An error other than INVALID_ARGUMENT and RESOURCE_EXHAUSTED may
+        come although it was accepted: whoever repeats it gives an idempotency key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -64,6 +78,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.Invoke,
                     request_deserializer=slotway_dot_v1_dot_router__pb2.InvokeRequest.FromString,
                     response_serializer=slotway_dot_v1_dot_router__pb2.InvokeResponse.SerializeToString,
+            ),
+            'Submit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Submit,
+                    request_deserializer=slotway_dot_v1_dot_router__pb2.SubmitRequest.FromString,
+                    response_serializer=slotway_dot_v1_dot_router__pb2.SubmitResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -94,6 +113,33 @@ class RouterService:
             '/slotway.v1.RouterService/Invoke',
             slotway_dot_v1_dot_router__pb2.InvokeRequest.SerializeToString,
             slotway_dot_v1_dot_router__pb2.InvokeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Submit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/slotway.v1.RouterService/Submit',
+            slotway_dot_v1_dot_router__pb2.SubmitRequest.SerializeToString,
+            slotway_dot_v1_dot_router__pb2.SubmitResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,11 @@ class RouterServiceStub:
     Errors carry a google.rpc.ErrorInfo with a reason of ErrorReason. What the action itself raised is not an error of
     the call: it is the outcome `application_error`.
     """
+    Submit: _grpc.UnaryUnaryMultiCallable[_router_pb2.SubmitRequest, _router_pb2.SubmitResponse]
+    """Accepts an invocation that nobody waits for, and answers when it is on disk. It is run at least once, unless it grows too
+    old or fails too often; exactly one outcome is recorded. An error other than INVALID_ARGUMENT and RESOURCE_EXHAUSTED may
+    come although it was accepted: whoever repeats it gives an idempotency key.
+    """
 
 @_typing.type_check_only
 class RouterServiceAsyncStub(RouterServiceStub):
@@ -52,6 +57,11 @@ class RouterServiceAsyncStub(RouterServiceStub):
 
     Errors carry a google.rpc.ErrorInfo with a reason of ErrorReason. What the action itself raised is not an error of
     the call: it is the outcome `application_error`.
+    """
+    Submit: _aio.UnaryUnaryMultiCallable[_router_pb2.SubmitRequest, _router_pb2.SubmitResponse]  # type: ignore[assignment]
+    """Accepts an invocation that nobody waits for, and answers when it is on disk. It is run at least once, unless it grows too
+    old or fails too often; exactly one outcome is recorded. An error other than INVALID_ARGUMENT and RESOURCE_EXHAUSTED may
+    come although it was accepted: whoever repeats it gives an idempotency key.
     """
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -68,6 +78,17 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors carry a google.rpc.ErrorInfo with a reason of ErrorReason. What the action itself raised is not an error of
         the call: it is the outcome `application_error`.
+        """
+
+    @_abc_1.abstractmethod
+    def Submit(
+        self,
+        request: _router_pb2.SubmitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.SubmitResponse, _abc.Awaitable[_router_pb2.SubmitResponse]]:
+        """Accepts an invocation that nobody waits for, and answers when it is on disk. It is run at least once, unless it grows too
+        old or fails too often; exactly one outcome is recorded. An error other than INVALID_ARGUMENT and RESOURCE_EXHAUSTED may
+        come although it was accepted: whoever repeats it gives an idempotency key.
         """
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -305,3 +305,21 @@ proptest! {
         prop_assert_eq!((table.actions_known(), table.waiting_total()), (0, 0));
     }
 }
+
+#[test]
+fn only_a_blocking_request_is_told_at_once_and_an_async_one_does_not_hide_it() {
+    let mut table: SlotTable<u32> = SlotTable::new(Limits {
+        action_waiters_max: 10,
+        waiters_max: 10,
+    });
+    table.enqueue("a/0", Lane::Async, 1).unwrap();
+    assert!(!table.demand_rose());
+    assert!(table.demand_changed());
+    let report = table.demand();
+    assert_eq!((report[0].waiting, report[0].waiting_async), (0, 1));
+    table.enqueue("a/0", Lane::Blocking, 2).unwrap();
+    assert!(table.demand_rose());
+    assert_eq!(table.demand()[0].waiting, 1);
+    table.enqueue("a/0", Lane::Blocking, 3).unwrap();
+    assert!(!table.demand_rose());
+}

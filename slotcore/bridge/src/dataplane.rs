@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use slotcore_accounting::{Grant, Spec};
 use slotcore_dataplane as core;
 use slotcore_dataplane::{ArgumentError, PlantedBug, Settings};
@@ -23,6 +24,26 @@ pub struct Events {
 
 /// (action, waiting, [(container, idle)]).
 type Demand = (String, usize, Vec<(String, u32)>);
+
+/// (id, action, payload, key).
+type Submitted<'py> = (String, String, Bound<'py, PyBytes>, Option<String>);
+
+/// (id, token, when it started, the answer, or reason and message).
+type Ended<'py> = (
+    String,
+    i64,
+    u64,
+    Option<Bound<'py, PyBytes>>,
+    &'static str,
+    String,
+);
+
+/// ([(action, slots, timeout)], ended, [(action, reason, message)]).
+type LaneEvents<'py> = (
+    Vec<(String, usize, u64)>,
+    Vec<Ended<'py>>,
+    Vec<(String, &'static str, String)>,
+);
 
 /// The Router's data plane.
 #[pyclass(frozen, module = "slotway._slotcore")]
@@ -225,6 +246,78 @@ impl DataPlane {
                 (container, action.to_string(), holding.held, holding.running)
             })
             .collect()
+    }
+
+    fn open_submissions(&self, is_open: bool) {
+        self.0.open_submissions(is_open);
+    }
+
+    fn take_submissions<'py>(
+        &self,
+        py: Python<'py>,
+        max: usize,
+        patience_ms: u64,
+    ) -> Option<Vec<Submitted<'py>>> {
+        let patience = Duration::from_millis(patience_ms);
+        let batch = py.detach(|| self.0.take_submissions(max, patience))?;
+        let told = batch.into_iter().map(|one| {
+            let payload = PyBytes::new(py, &one.payload);
+            (one.id, one.action, payload, one.key)
+        });
+        Some(told.collect())
+    }
+
+    fn acknowledge(&self, ids: Vec<String>) {
+        self.0.acknowledge(ids);
+    }
+
+    fn refuse_submissions(&self, reason: &str, message: String, retry_ms: i64) -> PyResult<()> {
+        let retry = u64::try_from(retry_ms).ok().map(Duration::from_millis);
+        self.0
+            .refuse_submissions(reason, message, retry)
+            .map_err(refused)
+    }
+
+    fn want(&self, action: &str, count: usize, is_urgent: bool) {
+        self.0.want(action, count, is_urgent);
+    }
+
+    fn wait_for_lane<'py>(&self, py: Python<'py>, patience_ms: u64) -> LaneEvents<'py> {
+        let patience = Duration::from_millis(patience_ms);
+        let core::Happened {
+            slots,
+            ended,
+            refused,
+        } = py.detach(|| self.0.wait_for_lane(patience));
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let slots = slots
+            .into_iter()
+            .map(|(action, count, timeout)| (action, count, millis(timeout)));
+        let ended = ended.into_iter().map(|one| {
+            let (response, reason, message) = match one.outcome {
+                Ok(answer) => (Some(PyBytes::new(py, &answer)), "", String::new()),
+                Err((reason, message)) => (None, reason, message),
+            };
+            let (id, token, started) = (one.id, one.token, one.started_at_ms);
+            (id, token, started, response, reason, message)
+        });
+        (slots.collect(), ended.collect(), refused)
+    }
+
+    fn ring(&self) {
+        self.0.ring();
+    }
+
+    fn run(&self, attempts: Vec<(String, i64, String, Vec<u8>)>) -> Vec<String> {
+        let attempts = attempts
+            .into_iter()
+            .map(|(id, token, action, payload)| core::Attempt {
+                id,
+                token,
+                action,
+                payload,
+            });
+        self.0.run(attempts.collect())
     }
 
     fn counters(&self) -> BTreeMap<String, u64> {

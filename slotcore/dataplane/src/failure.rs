@@ -65,6 +65,8 @@ reasons! {
     EpochMismatch "EPOCH_MISMATCH" 9;
     Internal "INTERNAL" 13;
     Unsupported "UNSUPPORTED" 12;
+    StoreUnavailable "STORE_UNAVAILABLE" 14;
+    StoreFull "STORE_FULL" 8;
 }
 
 impl Reason {
@@ -120,6 +122,10 @@ impl Failure {
 
     pub(crate) fn reason(&self) -> Reason {
         self.0.reason
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
     }
 
     /// The response, headers only.

@@ -27,8 +27,10 @@ use crate::settings::{
     RESETS_MAX, STREAM_WINDOW_BYTES, STREAMS_MAX,
 };
 use crate::shared::Shared;
+use crate::submit::submit;
 
 pub(crate) const INVOKE: &str = "/slotway.v1.RouterService/Invoke";
+const SUBMIT: &str = "/slotway.v1.RouterService/Submit";
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const NOT_HTTP2: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\n\
     content-length: 70\r\nconnection: close\r\n\r\n\
@@ -189,12 +191,17 @@ fn route(
     mut respond: SendResponse<Bytes>,
 ) {
     let shared = shared.clone();
-    if request.uri().path() == INVOKE {
+    let is_invoke = request.uri().path() == INVOKE;
+    if is_invoke || request.uri().path() == SUBMIT {
         if request.method() == Method::POST {
             let (head, body) = request.into_parts();
             let asked = Asked::read(&head.headers, door);
-            // Boxed: a task is moved several times until it rests, and this one is large.
-            tokio::spawn(Box::pin(invoke(shared, asked, body, respond)));
+            // Boxed: a task is moved several times until it rests, and these are large.
+            if is_invoke {
+                tokio::spawn(Box::pin(invoke(shared, asked, body, respond)));
+            } else {
+                tokio::spawn(Box::pin(submit(shared, asked, body, respond)));
+            }
         } else {
             let mut answer = Response::new(());
             *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
@@ -203,7 +210,8 @@ fn route(
     } else if request.method() == Method::CONNECT {
         respond.send_reset(Reset::REFUSED_STREAM);
     } else if door == Door::Actions {
-        let what = "here actions invoke one another, and RouterService/Invoke is all there is";
+        let what =
+            "here actions invoke one another, and RouterService/Invoke and Submit are all there is";
         _ = respond.send_response(Failure::new(Reason::Unsupported, what).response(), true);
     } else {
         tokio::spawn(async move { passthrough::pass(&shared.upstream, request, respond).await });

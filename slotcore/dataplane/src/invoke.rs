@@ -62,13 +62,7 @@ async fn serve(
         Err(ReadError::Left) => return Ok(()),
         Err(ReadError::Failed(failure)) => return Err(failure),
     };
-    let _held = shared.budget.take(message.len()).ok_or_else(|| {
-        Failure::new(
-            Reason::QueueFull,
-            "this Router holds as many bytes as it may",
-        )
-        .retry(Duration::from_secs(1))
-    })?;
+    let _held = shared.hold(message.len())?;
     if shared.is_stopping() {
         return Err(Failure::new(Reason::Stopping, "this Router is stopping"));
     }
@@ -121,16 +115,32 @@ async fn serve(
 
 /// A call that was read and checked. What its steps return: `Some` when the call is over, `None` when the request surely
 /// never reached code and is to be tried elsewhere.
-struct Call<'a> {
-    shared: &'a Shared,
-    action: &'a str,
-    deadline: Option<Instant>,
-    is_nested: bool,
-    arrived: Instant,
+pub(crate) struct Call<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) action: &'a str,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) is_nested: bool,
+    pub(crate) arrived: Instant,
     /// The same, since 1970.
-    arrived_ms: u64,
-    alarm: Pin<&'a mut Sleep>,
-    splice: Splice<'a>,
+    pub(crate) arrived_ms: u64,
+    pub(crate) alarm: Pin<&'a mut Sleep>,
+    pub(crate) splice: Splice<'a>,
+}
+
+/// Who is told what becomes of a run; the first word counts.
+pub(crate) trait Told {
+    fn fail(&mut self, failure: &Failure);
+    fn is_given(&self) -> bool;
+}
+
+impl Told for Reply<'_> {
+    fn fail(&mut self, failure: &Failure) {
+        Reply::fail(self, failure);
+    }
+
+    fn is_given(&self) -> bool {
+        Reply::is_given(self)
+    }
 }
 
 impl Call<'_> {
@@ -187,11 +197,11 @@ impl Call<'_> {
     }
 
     /// Runs the request in the slot that it was given; its answer, or None if it surely never reached code.
-    async fn run(
+    pub(crate) async fn run(
         &mut self,
         mut given: Given,
         has_waited: bool,
-        reply: &mut Reply<'_>,
+        reply: &mut impl Told,
     ) -> Result<Option<Bytes>, Failure> {
         let shared = self.shared;
         let target = given.target.clone();

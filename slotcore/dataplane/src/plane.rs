@@ -79,6 +79,9 @@ impl DataPlane {
             let runtime = runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
+            if number == 0 {
+                _ = self.shared.runtime.set(runtime.handle().clone());
+            }
             let (shared, closing) = (self.shared.clone(), self.closing.subscribe());
             let actions = actions.take();
             let name = format!("slotway-door-{number}");

@@ -21,6 +21,8 @@ pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a request whose connection broke waits to be told how its container ended, if it did.
 pub(crate) const ENDING_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a slot in the async lane waits for a claim.
+pub(crate) const CLAIM_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often idle connections and slots that were set aside are looked at.
 pub(crate) const SWEEP_PERIOD: Duration = Duration::from_millis(100);
 /// Requests that may wait in all, in queues of one action.

@@ -2,21 +2,27 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use slotcore_accounting::{Limits, SlotTable};
+use tokio::runtime::Handle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::activation::{self, Ids};
+use crate::attempts::Attempts;
 use crate::counters::Counters;
+use crate::failure::{Failure, Reason};
 use crate::link::{Link, Place};
-use crate::message::Budget;
+use crate::message::{self, Budget};
 use crate::peers::Peer;
-use crate::settings::{BUFFERED_BYTES_MAX, SWEEP_PERIOD, Settings, WAITERS_PER_QUEUE};
+use crate::settings::{
+    BUFFERED_BYTES_MAX, CLAIM_TIMEOUT, SWEEP_PERIOD, Settings, WAITERS_PER_QUEUE,
+};
 use crate::signal::Signal;
 use crate::state::{Acquired, Given, State, Wait};
+use crate::submissions::Submissions;
 use crate::target::Target;
 
 #[derive(Debug)]
@@ -27,10 +33,14 @@ pub(crate) struct Shared {
     pub(crate) signal: Signal,
     pub(crate) counters: Counters,
     pub(crate) budget: Budget,
+    pub(crate) submissions: Submissions,
+    pub(crate) attempts: Arc<Attempts>,
     state: Mutex<State>,
     ids: Mutex<Ids>,
     running: AtomicUsize,
     is_stopping: AtomicBool,
+    /// Of the first thread, once it runs.
+    pub(crate) runtime: OnceLock<Handle>,
 }
 
 /// A call that is under way; ends when dropped.
@@ -50,6 +60,7 @@ impl Shared {
             waiters_max: settings.queue_max.saturating_mul(WAITERS_PER_QUEUE),
         };
         let incarnation = HeaderValue::try_from(&settings.incarnation);
+        let attempts = Arc::new(Attempts::default());
         Ok(Self {
             incarnation: incarnation
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
@@ -57,10 +68,13 @@ impl Shared {
             signal: Signal::new()?,
             counters: Counters::default(),
             budget: Budget::new(BUFFERED_BYTES_MAX),
-            state: Mutex::new(State::new(SlotTable::new(limits))),
+            submissions: Submissions::default(),
+            state: Mutex::new(State::new(SlotTable::new(limits), attempts.clone())),
+            attempts,
             ids: Mutex::new(Ids::new()),
             running: AtomicUsize::new(0),
             is_stopping: AtomicBool::new(false),
+            runtime: OnceLock::new(),
             settings,
         })
     }
@@ -151,6 +165,21 @@ impl Shared {
         self.change(|state| state.trouble(&target.id, "overrun", 1));
     }
 
+    /// A share of the bytes that may be held at once.
+    pub(crate) fn hold(&self, bytes: usize) -> Result<message::Share<'_>, Failure> {
+        self.budget.take(bytes).ok_or_else(|| {
+            let what = "this Router holds as many bytes as it may";
+            Failure::new(Reason::QueueFull, what).retry(Duration::from_secs(1))
+        })
+    }
+
+    /// Slots that were given to the async lane, and not used.
+    pub(crate) fn give_back(&self, unused: Vec<Given>) {
+        for given in unused {
+            self.change(|state| state.release(given));
+        }
+    }
+
     /// Sweeps until it is dropped.
     pub(crate) async fn sweep(self: Arc<Self>) {
         let mut ticks = interval(SWEEP_PERIOD);
@@ -160,6 +189,9 @@ impl Shared {
             let before = Instant::now().checked_sub(self.settings.idle_close);
             if let Some(before) = before {
                 self.change(|state| state.sweep(before));
+            }
+            if let Some(before) = Instant::now().checked_sub(CLAIM_TIMEOUT) {
+                self.give_back(self.attempts.unused(before));
             }
         }
     }

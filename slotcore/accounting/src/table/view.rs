@@ -52,7 +52,7 @@ impl<W> SlotTable<W> {
         report
     }
 
-    /// Whether somebody waits for an action of which nobody waited at the last report.
+    /// Whether a blocking request waits for an action of which none waited before, since the last report.
     pub fn demand_rose(&self) -> bool {
         self.rose
     }

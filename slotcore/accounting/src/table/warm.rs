@@ -33,7 +33,7 @@ impl<W> SlotTable<W> {
             return Err(QueueFull);
         }
         debug_assert!(entry.idle.is_empty(), "waits although a slot idles");
-        self.rose |= entry.lanes.is_empty();
+        self.rose |= lane == Lane::Blocking && entry.lanes.waiting(lane) == 0;
         let ticket = entry.lanes.push(&mut self.waiters, key, lane, wake);
         self.note_change(key);
         Ok(ticket)

@@ -5,6 +5,8 @@
 //! ticket is gone has its decision in that channel already, because both happen under the lock: so no slot is lost
 //! between a table that gave it and a client that left.
 
+mod wanted;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 use slotcore_accounting::{Key, Lane, Slot, SlotTable, Spec, Ticket};
 use tokio::sync::oneshot;
 
+use crate::attempts::Attempts;
 use crate::container::{Address, Connection};
 use crate::entry::Entry;
 use crate::failure::{Failure, Reason};
@@ -20,6 +23,7 @@ use crate::session::Events;
 use crate::settings::{PlantedBug, Settings};
 use crate::splice::Frame;
 use crate::target::Target;
+use wanted::Wanted;
 
 /// What a retry is told to wait when nothing is known.
 const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
@@ -27,9 +31,23 @@ const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
 /// What a waiter is told.
 pub(crate) type Decision = Result<Given, Failure>;
 
-/// A request that waits for a slot.
+/// Who waits for a slot.
 #[derive(Debug)]
-pub(crate) struct Waiter(oneshot::Sender<Decision>);
+pub(crate) enum Waiter {
+    /// A request.
+    Call(oneshot::Sender<Decision>),
+    /// The dispatcher, in the async lane or not.
+    Attempt { is_urgent: bool },
+}
+
+impl Waiter {
+    fn refuse(self, failure: Failure) {
+        if let Self::Call(sender) = self {
+            // One that has just left need not know.
+            _ = sender.send(Err(failure));
+        }
+    }
+}
 
 /// The other end of a waiter.
 #[derive(Debug)]
@@ -70,11 +88,16 @@ pub(crate) struct State {
     /// The session was told that some demand rose, and has not read the demand since.
     pub(crate) has_told_rise: bool,
     begun: Instant,
+    attempts: Arc<Attempts>,
+    /// By action.
+    wanted: HashMap<String, Wanted>,
 }
 
 impl State {
-    pub(crate) fn new(table: SlotTable<Waiter>) -> Self {
+    pub(crate) fn new(table: SlotTable<Waiter>, attempts: Arc<Attempts>) -> Self {
         Self {
+            attempts,
+            wanted: HashMap::new(),
             table,
             peers: Peers::default(),
             entries: Vec::new(),
@@ -133,7 +156,10 @@ impl State {
             return Acquired::Given(given);
         }
         let (sender, decision) = oneshot::channel();
-        let Ok(ticket) = self.table.enqueue(action, Lane::Blocking, Waiter(sender)) else {
+        let Ok(ticket) = self
+            .table
+            .enqueue(action, Lane::Blocking, Waiter::Call(sender))
+        else {
             let what = format!(
                 "{} requests wait for this action already",
                 self.table.waiting(action)
@@ -249,17 +275,29 @@ impl State {
     pub(crate) fn deliver(&mut self, granted: impl IntoIterator<Item = (Waiter, Slot)>) {
         for (waiter, slot) in granted {
             let given = self.give(slot);
-            if let Err(Ok(given)) = waiter.0.send(Ok(given)) {
-                self.release(given);
+            match waiter {
+                Waiter::Call(sender) => {
+                    if let Err(Ok(given)) = sender.send(Ok(given)) {
+                        self.release(given);
+                    }
+                }
+                Waiter::Attempt { is_urgent } => {
+                    if let Some(wanted) = self.wanted.get_mut(&*given.target.action) {
+                        wanted.served(is_urgent);
+                    }
+                    self.attempts.give(given);
+                }
             }
         }
     }
 
     /// Tells everybody who waits for the action why it cannot be served.
     pub(crate) fn refuse(&mut self, action: &str, failure: &Failure) {
+        if self.wanted.remove(action).is_some() {
+            self.attempts.refuse(action, failure);
+        }
         for waiter in self.table.drain(action) {
-            // One that has just left need not know.
-            _ = waiter.0.send(Err(failure.clone()));
+            waiter.refuse(failure.clone());
         }
     }
 
@@ -270,7 +308,7 @@ impl State {
         }
         for ticket in self.forwarded.remove(action).unwrap_or_default() {
             if let Some(waiter) = self.table.cancel(ticket) {
-                _ = waiter.0.send(Err(not_here()));
+                waiter.refuse(not_here());
             }
         }
     }
