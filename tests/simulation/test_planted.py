@@ -32,7 +32,7 @@ BUGS = (
     "NeverRebalanced",
 )
 SEEDS_MAX = 2000
-"""What changes the simulation's choices moves a bug to another seed. The rarest took 600 of them."""
+"""What changes the simulation's choices moves a bug to another seed. The rarest took 600."""
 
 
 @pytest.mark.planted
