@@ -303,9 +303,10 @@ class RouterSection(Listening):
         default=timedelta(seconds=60), ge=timedelta(milliseconds=1), le=timedelta(hours=1)
     )
     actions_listen: Address = ""
-    """Where actions connect to, host:port, beside `listen`: they can invoke there, and nothing
-    else. All Routers of a machine share it. Its host may be one that comes later, as the Docker
-    network's first address; containers reach it, and so does who routes to it. Empty: nowhere."""
+    """Where actions connect to, host:port, beside `listen`: they invoke and submit there, and do
+    nothing else. All Routers of a machine share it. Its host may be one that comes later, as the
+    Docker network's first address; containers reach it, and so does who routes to it. Empty:
+    nowhere."""
     nested_max_wait: Duration = Field(
         default=timedelta(seconds=5), ge=timedelta(milliseconds=1), le=timedelta(hours=1)
     )

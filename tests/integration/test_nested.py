@@ -94,7 +94,7 @@ async def test_the_door_of_actions(tmp_path: Path) -> None:
                     )
                 told = refused(error.value)
                 assert (told.code.name, told.reason) == ("UNIMPLEMENTED", "UNSUPPORTED")
-                assert "RouterService/Invoke is all there is" in told.message
+                assert "RouterService/Invoke and Submit are all there is" in told.message
 
 
 async def test_the_door_of_actions_may_be_of_a_network_that_comes_later(tmp_path: Path) -> None:
