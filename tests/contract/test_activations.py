@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -288,6 +289,27 @@ def test_many_may_open_a_new_store_at_once(store_url: str) -> None:
     assert len(opened) == 4
     for store in opened:
         store.close()
+
+
+def test_a_new_file_that_another_process_prepares_is_waited_for(tmp_path: Path) -> None:
+    path, opened = tmp_path / "activations.db", threading.Event()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("CREATE TABLE prepared (id)")
+
+    def enter() -> None:
+        Store(f"sqlite:///{path}").close()
+        opened.set()
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join(0.3)  # it used to fail at once
+    assert thread.is_alive()
+    assert not opened.is_set()
+    other.execute("COMMIT")
+    other.close()
+    thread.join(30)
+    assert opened.is_set()
 
 
 def test_a_store_of_a_newer_version_is_refused(store: Store, store_url: str) -> None:

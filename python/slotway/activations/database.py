@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -25,6 +26,7 @@ from slotway.errors import SlotwayError
 
 BUSY_TIMEOUT_S = 10.0
 """How long a write waits for other processes' writes."""
+BUSY_PAUSE_S = 0.01
 CONNECT_TIMEOUT_S = 5
 POSTGRESQL_OPTIONS = {
     "application_name": "slotway",
@@ -139,7 +141,7 @@ def _sqlite(url: sa.URL) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def connected(connection: sqlite3.Connection, record: object) -> None:
         connection.isolation_level = None  # BEGIN is ours, below
-        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        mode = _write_ahead(connection)
         connection.execute("PRAGMA synchronous = FULL")
         level = connection.execute("PRAGMA synchronous").fetchone()[0]
         if (mode, level) != ("wal", 2):
@@ -152,6 +154,19 @@ def _sqlite(url: sa.URL) -> sa.Engine:
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _write_ahead(connection: sqlite3.Connection) -> str:
+    """Turns the log on; returns the mode. SQLite's own time-out does not cover this, while another
+    process does the same to a new file."""
+    until = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+        time.sleep(BUSY_PAUSE_S)
 
 
 def _postgresql(url: sa.URL) -> sa.Engine:
