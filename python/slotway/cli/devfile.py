@@ -33,12 +33,12 @@ class DevFile:
         return Path(self.data_dir) / "pids"
 
     def write(self) -> None:
-        """Writes the files; whoever reads one sees all or nothing."""
-        _replace(Path(self.data_dir) / "endpoint", f"{self.routers[0]}\n")
+        """Writes the files; whoever reads one sees all or nothing, and `endpoint` is the last."""
         for name, pid in self.pids.items():
             _replace(self._pids / name, f"{pid}\n")
         _pointer().parent.mkdir(parents=True, exist_ok=True)
         _replace(_pointer(), json.dumps(asdict(self), indent=1) + "\n")
+        _replace(Path(self.data_dir) / "endpoint", f"{self.routers[0]}\n")
 
     def remove(self) -> None:
         """Removes what this `dev` wrote, unless another one wrote since."""
