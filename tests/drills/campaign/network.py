@@ -81,9 +81,9 @@ class Network(Places):
         """The host does not hear those others for as long as this lasts."""
         table = f"cut{next(self._tables)}"
         sources = ", ".join(self.host(other) for other in to)
-        rule = (
-            f"ip saddr {{ {sources} }} {'meta l4proto tcp ' if how == RESET else ''}counter {how}"
-        )
+        # A reset is not for the other end's rule.
+        which = "tcp flags & rst == 0" if how == RESET else "meta l4proto tcp"
+        rule = f"ip saddr {{ {sources} }} {which} counter {how}"
         chain = f"chain in {{ type filter hook input priority 0; {rule}; }}"
         self._at(name, "nft", "-f", "-", text=f"table ip {table} {{\n{chain}\n}}\n")
         try:
