@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import shutil
 import sys
@@ -14,14 +15,15 @@ import tempfile
 import time
 from pathlib import Path
 
+import structlog
 from rich.console import Console
 from rich.table import Table
 
 from slotway.etcd.server import find
-from tests.drills.campaign import house
+from tests.drills.campaign import clocks, house
 from tests.drills.campaign.network import Network
 from tests.drills.campaign.run import ETCDS, MANAGERS, ROUTERS, Run
-from tests.drills.campaign.schedule import NETWORK, PROCESSES
+from tests.drills.campaign.schedule import CLOCKS, DISK, NETWORK, PROCESSES, STORES
 
 SECONDS, LONG_SECONDS = 600, 4 * 3600
 INTERRUPTED = 130
@@ -49,10 +51,14 @@ def main() -> int:
 
 def campaign(arguments: argparse.Namespace) -> int:
     """Where this process is."""
-    faults = dict(PROCESSES)
+    faults = {**PROCESSES, **STORES}
+    if clocks.library():
+        faults |= CLOCKS
+    else:
+        print(f"no clocks jump here: apt-get install {clocks.PACKAGE}")
     network = None
     if house.inside():
-        faults |= NETWORK
+        faults |= {**NETWORK, **DISK}
         managers = [f"manager-{number}" for number in range(1, MANAGERS + 1)]
         routers = [f"router-{number}" for number in range(1, ROUTERS + 1)]
         network = Network([*managers, *routers, *(f"etcd-{n}" for n in range(1, ETCDS + 1))])
@@ -62,6 +68,8 @@ def campaign(arguments: argparse.Namespace) -> int:
             print(f"no such faults here: {unknown}; there are: {'; '.join(faults)}")
             return 2
         faults = {name: faults[name] for name in ("nothing", *only)}
+    quiet = structlog.make_filtering_bound_logger(logging.ERROR)
+    structlog.configure(wrapper_class=quiet)
     seed = arguments.seed
     print(f"drills: SEED={seed} SECONDS={arguments.seconds:g} DRIVER={arguments.driver}, {find()}")
     run = Run(seed, arguments.seconds, arguments.driver, faults)

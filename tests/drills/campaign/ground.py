@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slotway.cli.child import Child
 from slotway.errors import SlotwayError
@@ -19,6 +20,9 @@ from tests.drills.campaign.network import Network
 from tests.drills.mixture.load import Load
 from tests.drills.mixture.witness import Witness
 from tests.integration.parts import Parts
+
+if TYPE_CHECKING:
+    from tests.drills.campaign.clocks import Clocks
 
 BACK_S = 60.0
 """For a part to be what it was before."""
@@ -35,12 +39,14 @@ class NoEffect(Exception):  # noqa: N818
 
 @dataclass
 class Ground:
-    """One cluster. `network` is None where it lives on the loopback interface."""
+    """One cluster. `network` is None where it lives on the loopback interface, `clocks` where no
+    clock can be set."""
 
     parts: Parts
     load: Load
     witness: Witness
     network: Network | None = None
+    clocks: Clocks | None = None
     stood: set[int] = field(default_factory=set)
     """Processes that were stopped, and not continued."""
 

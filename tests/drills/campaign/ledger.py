@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import json
 
-from slotway.etcd import Access, Client
+from slotway.etcd import Access, Client, Compacted
 from slotway.etcd.model import Event
 from slotway.records import Keys
 
@@ -23,7 +23,7 @@ class LedgerWitness:
     def __init__(self, endpoints: tuple[str, ...], cluster: str) -> None:
         self._access, self._keys = Access(endpoints), Keys(cluster)
         self.faults: list[str] = []
-        self.revisions = self.turns = self.leaders = 0
+        self.revisions = self.turns = self.leaders = self.gaps = 0
         """How many were seen."""
         self._turn = self._leads = 0
         self._epoch = "1"
@@ -43,7 +43,26 @@ class LedgerWitness:
         return not self._task.done()
 
     async def _follow(self) -> None:
-        async with Client(self._access) as etcd, etcd.watch(self._keys.prefix, 1) as watch:
+        start = 1
+        async with Client(self._access) as etcd:
+            while True:
+                try:
+                    await self._watch(etcd, start)
+                except Compacted:  # it was behind: what lies between is not known
+                    start = await self._list(etcd) + 1
+                    self.gaps += 1
+
+    async def _list(self, etcd: Client) -> int:
+        """Begins anew with what there is; its revision."""
+        listing = await etcd.list(self._keys.prefix)
+        revisions = {item.key: item.mod_revision for item in listing.items}
+        self._leads = revisions.get(self._keys.leader, 0)
+        self._turn = revisions.get(self._keys.turn, 0)
+        self._known = {key for key in revisions if key.startswith(self._keys.containers)}
+        return listing.revision
+
+    async def _watch(self, etcd: Client, start: int) -> None:
+        async with etcd.watch(self._keys.prefix, start) as watch:
             async for batch in watch:
                 by_revision = itertools.groupby(batch.events, lambda one: one.item.mod_revision)
                 for revision, events in by_revision:

@@ -11,16 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from slotway.errors import SlotwayError
+from tests.drills.campaign.clocks import Clocks, library
 from tests.drills.campaign.ground import Fault, Ground, NoEffect
 from tests.drills.campaign.ledger import LedgerWitness
 from tests.drills.campaign.network import Network
 from tests.drills.campaign.schedule import rounds
+from tests.drills.campaign.stores import small_disk
 from tests.drills.campaign.terms import TermWitness
 from tests.drills.mixture.load import STEADY, Load
 from tests.drills.mixture.settling import all_back
 from tests.drills.mixture.witness import Witness
 from tests.integration.gathering import listen
-from tests.integration.parts import Parts
+from tests.integration.parts import Parts, Places
 
 LEAD_S, TAIL_S = 1.0, 1.0
 """Of load, before a fault and after it."""
@@ -61,6 +63,10 @@ class Run:
         cluster = f"drills-{os.getpid()}"
         os.environ |= VARIABLES
         flags = (*MANAGER, "--containers-max", str(CONTAINERS_MAX[self.driver]))
+        places: Places = network or Places()
+        clocks = None
+        if library():
+            places = clocks = Clocks(places, folder / "clocks")
         parts = Parts(
             folder / "parts",
             cluster,
@@ -70,8 +76,10 @@ class Run:
             manager_flags=flags,
             router_flags=ROUTER,
             etcd_members=ETCDS,
-            places=network,
+            places=places,
         )
+        if network:
+            small_disk(parts.etcds[-1].data_dir)
         witness = Witness(listen(self.driver, cluster, parts.places.here))
         await witness.start()
         async with (
@@ -80,7 +88,7 @@ class Run:
             TermWitness(parts) as terms,
         ):
             load = Load(parts.clients, witness.address, MOODS)
-            self._ground = Ground(parts, load, witness, network)
+            self._ground = Ground(parts, load, witness, network, clocks)
             self._ledger, self._terms = ledger, terms
             for name in NAMES:
                 await load.put(name, parts.clients[0])
@@ -156,7 +164,8 @@ class Run:
             f" { {k: v for k, v in load.outcomes.most_common() if k != 'ok'} };"
             f" {len(witness.ran_in)} runs in {len(witness.containers)} containers, most at once by"
             f" C: {witness.highest()}; {self._ledger.revisions} revisions of the ledger,"
-            f" {self._ledger.leaders} terms; {self._terms.answers.total()} looks at Routers' terms;"
+            f" {self._ledger.leaders} terms, {self._ledger.gaps} gaps;"
+            f" {self._terms.answers.total()} looks at Routers' terms;"
             f" {self.houses} times all slots used at once"
         )
 

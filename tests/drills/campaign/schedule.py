@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Mapping
 
-from tests.drills.campaign import links, processes
+from tests.drills.campaign import clocks, links, processes, stores
 from tests.drills.campaign.ground import Fault, Ground
 
 
 async def nothing(ground: Ground, rng: random.Random) -> str:
     """No fault, for a while: the leader stays (I6)."""
-    import asyncio
-
     before = await ground.term()
     await asyncio.sleep(3.0)
     after = await ground.term()
@@ -35,6 +34,27 @@ PROCESSES: Mapping[str, Fault] = {
     "stop etcd member": processes.stop_etcd,
     "rolling restart": processes.restart_all,
 }
+STORES: Mapping[str, Fault] = {
+    "etcd away": stores.away,
+    "etcd alarm NOSPACE": stores.alarm,
+    **{
+        name: stores.drill(name)
+        for name in (
+            "handover",
+            "delete-key",
+            "revoke-lease",
+            "foreign-leader",
+            "move-etcd-leader",
+            "compact",
+        )
+    },
+}
+CLOCKS: Mapping[str, Fault] = {
+    "leader's clock": clocks.jump_leader,
+    "router's clock": clocks.jump_router,
+    "containers' clock": clocks.jump_containers,
+}
+DISK: Mapping[str, Fault] = {"disk full under etcd": stores.fill_disk}
 NETWORK: Mapping[str, Fault] = {
     **{f"{pair}, {way}": links.cut(pair, way) for pair in links.PAIRS for way in links.WAYS},
     "slow link": links.slow,

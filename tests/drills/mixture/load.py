@@ -32,9 +32,10 @@ EXPECTED = {
     "DEADLINE_EXCEEDED",
     "MAX_WAIT",
     "QUEUE_FULL",
+    "STOPPING",
     "UNAVAILABLE",
 }
-"""UNAVAILABLE is the connection to a Router that was killed."""
+"""UNAVAILABLE is the connection to a Router that was killed, STOPPING one that ends in order."""
 
 
 @dataclass(frozen=True, slots=True)
