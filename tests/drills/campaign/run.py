@@ -35,20 +35,16 @@ MANAGERS, ROUTERS, ETCDS = 3, 3, 3
 MANAGER = ("--keep-warm", "1h")
 VARIABLES = {"SLOTWAY_MANAGER_OVERRUN_GRACE": "1s", "SLOTWAY_MANAGER_SILENCE_GRACE": "5s"}
 ROUTER = ("--give-back", "1s", "--max-wait", "20s")
-CONTAINERS_MAX = {"process": 32, "docker": 14}
+CONTAINERS_MAX = "32"
 MOODS = {"": 0.985, "raise": 0.01, "hang up": 0.005}
 NAMES = [kind.name for kind in STEADY]
-
-
-class Broken(Exception):  # noqa: N818
-    """A promise is."""
 
 
 class Run:
     """One cluster, and what was done to it."""
 
-    def __init__(self, seed: int, seconds: float, driver: str, faults: Mapping[str, Fault]) -> None:
-        self.seed, self.seconds, self.driver, self.faults = seed, seconds, driver, faults
+    def __init__(self, seed: int, seconds: float, faults: Mapping[str, Fault]) -> None:
+        self.seed, self.seconds, self.faults = seed, seconds, faults
         self.injected: Counter[str] = Counter()
         self.effective: Counter[str] = Counter()
         self.seen: dict[str, str] = {}
@@ -62,7 +58,7 @@ class Run:
         """All of it; what is broken is in `broken`."""
         cluster = f"drills-{os.getpid()}"
         os.environ |= VARIABLES
-        flags = (*MANAGER, "--containers-max", str(CONTAINERS_MAX[self.driver]))
+        flags = (*MANAGER, "--containers-max", CONTAINERS_MAX)
         places: Places = network or Places()
         clocks = None
         if library():
@@ -70,7 +66,6 @@ class Run:
         parts = Parts(
             folder / "parts",
             cluster,
-            driver=self.driver,
             managers=MANAGERS,
             routers=ROUTERS,
             manager_flags=flags,
@@ -80,7 +75,7 @@ class Run:
         )
         if network:
             small_disk(parts.etcds[-1].data_dir)
-        witness = Witness(listen(self.driver, cluster, parts.places.here))
+        witness = Witness(listen("process", cluster, parts.places.here))
         await witness.start()
         async with (
             parts,
