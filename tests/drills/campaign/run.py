@@ -16,7 +16,7 @@ from tests.drills.campaign.ground import Fault, Ground, NoEffect
 from tests.drills.campaign.ledger import LedgerWitness
 from tests.drills.campaign.network import Network
 from tests.drills.campaign.schedule import rounds
-from tests.drills.campaign.stores import small_disk
+from tests.drills.campaign.stores import no_disk, small_disk
 from tests.drills.campaign.terms import TermWitness
 from tests.drills.mixture.load import STEADY, Load
 from tests.drills.mixture.settling import all_back
@@ -75,11 +75,17 @@ class Run:
         )
         if network:
             small_disk(parts.etcds[-1].data_dir)
-        witness = Witness(listen("process", cluster, parts.places.here))
+        try:
+            await self._live(parts, network, clocks)
+        finally:
+            no_disk(parts.etcds[-1].data_dir)
+
+    async def _live(self, parts: Parts, network: Network | None, clocks: Clocks | None) -> None:
+        witness = Witness(listen("process", parts.cluster, parts.places.here))
         await witness.start()
         async with (
             parts,
-            LedgerWitness(parts.endpoints, cluster) as ledger,
+            LedgerWitness(parts.endpoints, parts.cluster) as ledger,
             TermWitness(parts) as terms,
         ):
             load = Load(parts.clients, witness.address, MOODS)

@@ -32,6 +32,12 @@ def small_disk(path: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], check=True)
 
 
+def no_disk(path: Path) -> None:
+    """Takes the small disk away, if it is there: a folder with a mount cannot be removed."""
+    if path.is_mount():
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
 async def fill_disk(ground: Ground, rng: random.Random) -> str:
     """No byte is left on one member's disk, until the member fails of it. Then there is room again,
     and it is started anew."""
