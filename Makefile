@@ -75,7 +75,7 @@ test-docker: setup image ## the Docker driver's contract, and each of its restri
 test-drills: setup ## the operators' drills, each by the command and by the lines of docs/drills.md
 	pytest -m drill
 
-.PHONY: check proof test demo mixture bench wheel clean
+.PHONY: check proof test demo mixture drills bench wheel clean
 check: lint ## lint and the quick tests, under two minutes
 	cargo test -q --locked --profile proof --workspace --exclude slotcore-bridge --lib
 	pytest -m "not slow and not docker and not planted and not drill" -x
@@ -87,6 +87,8 @@ demo: setup ## a cluster on this machine, 30,000 requests, and what the action's
 	python examples/demo.py $(if $(DRIVER),--driver $(DRIVER))
 mixture: setup ## ten minutes of all that goes wrong, with a witness (SECONDS=600 SEED=n DRIVER=docker; as root with Docker, which it restarts)
 	python -m tests.drills.mixture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(DRIVER),--driver $(DRIVER))
+drills: setup ## ten minutes of faults, one after the other, and what must hold after each (SECONDS=600 SEED=n LONG=1 ETCD_BIN=folder; all of them as root)
+	$(if $(ETCD_BIN),PATH="$(ETCD_BIN):$$PATH") python -m tests.drills.campaign $(if $(SECONDS),--seconds $(SECONDS),$(if $(LONG),--seconds 14400)) $(if $(SEED),--seed $(SEED))
 bench: setup ## measure; writes bench/results (needs haproxy and h2load; QUICK=1: a short run)
 	python bench/run.py $(if $(QUICK),--quick)
 wheel: $(VENV)/.ready | rust-check ## a wheel in dist/

@@ -27,10 +27,10 @@ async def main(args):
 """
 
 
-def listen(driver: str, cluster: str) -> socket.socket:
-    """A listener on any port of the one address of this machine that containers can reach."""
+def listen(driver: str, cluster: str, host: str = "127.0.0.1") -> socket.socket:
+    """A listener on any port of the one address of this machine that containers can reach: `host`,
+    unless they are Docker's."""
     listener = socket.socket()
-    host = "127.0.0.1"
     if driver == "docker":
         host = str(ipaddress.IPv4Network(dev_subnet(cluster))[1])
         listener.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)

@@ -18,15 +18,36 @@ from slotway.errors import SlotwayError
 from slotway.etcd import Access
 from slotway.etcd import Client as Etcd
 from slotway.etcd.server import EtcdServer, free_port
+from slotway.etcd.servers import start_all
 from slotway.records import Keys
 from slotway.rundir import run_dir
 from slotway.v1.cluster_pb2 import Cluster, RouterStatus
 
 READY_S = 60.0
+SHOW_S = 5.0
+"""For one Router to answer, before the next one is asked."""
+
+
+class Places:
+    """Where each part lives: on the loopback interface, like everything else."""
+
+    here = "127.0.0.1"
+    """Where whoever starts the parts can be reached by them."""
+
+    def host(self, name: str) -> str:
+        """The address that the part of this name has."""
+        return "127.0.0.1"
+
+    def command(self, name: str) -> list[str]:
+        """The command that starts it there: it becomes the one after it."""
+        return []
 
 
 class Parts:
-    """etcd, Managers and Routers of one cluster. Routers keep their ports over restarts."""
+    """etcd, Managers and Routers of one cluster. All but Managers keep their ports over restarts.
+
+    `places` may put each part somewhere of its own.
+    """
 
     def __init__(
         self,
@@ -38,38 +59,64 @@ class Parts:
         routers: int = 3,
         manager_flags: Sequence[str] = (),
         router_flags: Sequence[str] = (),
+        etcd_members: int = 1,
+        places: Places | None = None,
     ) -> None:
+        self.places = places or Places()
         self.folder, self.cluster, self.driver = folder, cluster, driver
         self.docker = {"subnet": dev_subnet(cluster)} if driver == "docker" else {}
         self.logs = folder / "logs"
         self.logs.mkdir(parents=True)
-        self.etcd = EtcdServer(
-            folder / "etcd", self.logs / "etcd.log", options=("--log-level=warn",)
-        )
-        shared = ["--cluster", cluster, "--etcd", self.etcd.endpoint, "--log-format", "console"]
+        self.etcds = self._etcds(etcd_members)
+        self.endpoints = tuple(one.endpoint for one in self.etcds)
+        shared = ["--cluster", cluster, "--etcd", ",".join(self.endpoints)]
+        shared += ["--log-format", "console"]
         subnet = ["--docker-subnet", *self.docker.values()] if self.docker else []
         self.managers = [
             self._child(
                 f"manager-{number}",
-                *("manager", "--id", f"manager-{number}", "--listen", "127.0.0.1:0"),
+                *("manager", "--id", f"manager-{number}"),
+                *self._listen(f"manager-{number}", 0),
                 *("--driver", driver, "--data-dir", str(self.data_dir), *subnet),
                 *(*manager_flags, *shared),
             )
             for number in range(1, managers + 1)
         ]
-        self.addresses = [f"127.0.0.1:{free_port()}" for _ in range(routers)]
+        ports = {f"router-{number}": free_port() for number in range(1, routers + 1)}
+        self.addresses = [f"{self.places.host(name)}:{port}" for name, port in ports.items()]
         self.routers = [
             self._child(
-                f"router-{number}",
-                *("router", "--name", f"router-{number}", "--listen", address),
-                *(*router_flags, *shared),
+                name, "router", "--name", name, *self._listen(name, port), *router_flags, *shared
             )
-            for number, address in enumerate(self.addresses, 1)
+            for name, port in ports.items()
         ]
         self.clients: list[Client] = []
 
+    def _etcds(self, members: int) -> list[EtcdServer]:
+        names = [f"etcd-{number}" for number in range(1, members + 1)]
+        urls = {name: f"http://{self.places.host(name)}" for name in names}
+        peers = {name: f"{url}:{free_port()}" for name, url in urls.items()}
+        return [
+            EtcdServer(
+                self.folder / name,
+                self.logs / f"{name}.log",
+                options=("--log-level=warn",),
+                endpoint=f"{urls[name]}:{free_port()}",
+                name=name,
+                peers=peers,
+                place=self.places.command(name),
+            )
+            for name in names
+        ]
+
+    def _listen(self, name: str, port: int) -> list[str]:
+        host = self.places.host(name)
+        insecure = [] if host == "127.0.0.1" else ["--insecure"]
+        return ["--listen", f"{host}:{port}", *insecure]
+
     def _child(self, name: str, *arguments: str) -> Child:
-        return Child(name, arguments, self.logs / f"{name}.log")
+        place = self.places.command(name)
+        return Child(name, arguments, self.logs / f"{name}.log", place)
 
     @property
     def data_dir(self) -> Path:
@@ -78,7 +125,7 @@ class Parts:
 
     async def __aenter__(self) -> Parts:
         try:
-            await self.etcd.start()
+            await start_all(self.etcds)
             for child in (*self.managers, *self.routers):
                 await child.start()
             self.clients = [Client(address) for address in self.addresses]
@@ -112,8 +159,9 @@ class Parts:
     async def show(self) -> Cluster:
         """The cluster as its leader tells any Router."""
         for client in self.clients[:-1]:
-            with contextlib.suppress(SlotwayError):
-                return await client.cluster()
+            with contextlib.suppress(SlotwayError, TimeoutError):
+                async with asyncio.timeout(SHOW_S):
+                    return await client.cluster()
         return await self.clients[-1].cluster()
 
     async def leader(self) -> Child:
@@ -123,7 +171,7 @@ class Parts:
 
     async def revision(self) -> int:
         """etcd's newest: every write of the ledger makes one."""
-        async with Etcd(Access((self.etcd.endpoint,))) as etcd:
+        async with Etcd(Access(self.endpoints)) as etcd:
             return (await etcd.list(Keys(self.cluster).containers)).revision
 
     async def _stop(self) -> None:
@@ -144,4 +192,4 @@ class Parts:
             assert not left, f"{left} containers could not be ended"
             with contextlib.suppress(OSError):
                 sockets.rmdir()
-        await self.etcd.stop()
+        await asyncio.gather(*(one.stop() for one in self.etcds))

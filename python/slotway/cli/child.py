@@ -19,9 +19,11 @@ TAIL_LINES = 20
 class Child:
     """`slotway ARGUMENTS…`, tied to this process: it is killed if this process ends first."""
 
-    def __init__(self, name: str, arguments: Sequence[str], log: Path):
+    def __init__(self, name: str, arguments: Sequence[str], log: Path, place: Sequence[str] = ()):
+        """`place` is a command that becomes the one after it, say, in a network namespace."""
         self.name = name
         self.log = log
+        self._place = tuple(place)
         self._arguments = tuple(arguments)
         self._process: asyncio.subprocess.Process | None = None
 
@@ -31,7 +33,7 @@ class Child:
             self.log.replace(self.log.with_name(f"{self.log.name}.1"))
         with self.log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *tethered([sys.executable, "-m", "slotway.cli", *self._arguments]),
+                *tethered([*self._place, sys.executable, "-m", "slotway.cli", *self._arguments]),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -70,22 +70,25 @@ class EtcdServer:
         endpoint: str = "",
         name: str = "slotway",
         peers: Mapping[str, str] = MappingProxyType({}),
+        place: Sequence[str] = (),
     ):
         """`access` is how `start` looks whether it answers; its endpoints do not matter. `peers`
-        are the peer URLs of all members by name, if there are others."""
+        are the peer URLs of all members by name, if there are others. `place` is a command that
+        becomes the one after it, say, in a network namespace."""
         self.data_dir = data_dir
         self.log = log
         self.access = access
         self.endpoint = endpoint or f"{scheme}://127.0.0.1:{free_port()}"
         self.name = name
         self.process: asyncio.subprocess.Process | None = None
-        self._options, self._peers = tuple(options), dict(peers)
+        self._options, self._peers, self._place = tuple(options), dict(peers), tuple(place)
 
     async def start(self) -> None:
         """Starts it and waits until it answers; EtcdServerError with the end of its log if not."""
         peers = self._peers or {self.name: f"http://127.0.0.1:{free_port()}"}
         peer = peers[self.name]
         command = [
+            *self._place,
             find(),
             f"--name={self.name}",
             f"--data-dir={self.data_dir}",

@@ -43,6 +43,8 @@ async def main(args: dict[str, Any]) -> dict[str, Any]:
                 hoard = []
                 while True:  # every page is written to
                     hoard.append(b"x" * (8 << 20))
+            case "clock":
+                return {"now_s": time.time(), "deadline_s": activation().deadline_ms / 1000}
             case "gather":
                 host, _, port = args["gather"].rpartition(":")
                 reader, writer = await asyncio.open_connection(host, int(port))

@@ -6,6 +6,7 @@ import asyncio
 import random
 import uuid
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,10 @@ EXPECTED = {
     "DEADLINE_EXCEEDED",
     "MAX_WAIT",
     "QUEUE_FULL",
+    "STOPPING",
     "UNAVAILABLE",
 }
-"""UNAVAILABLE is the connection to a Router that was killed."""
+"""UNAVAILABLE is the connection to a Router that was killed, STOPPING one that ends in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,14 @@ MOODS = {"": 0.984, "raise": 0.01, "overrun": 0.001, "hang up": 0.005}
 class Load:
     """Callers that go through all Routers."""
 
-    def __init__(self, clients: list[Client], witness: tuple[str, int]) -> None:
-        self.clients, self._witness = clients, witness
+    def __init__(
+        self,
+        clients: list[Client],
+        witness: tuple[str, int],
+        moods: Mapping[str, float] = MOODS,
+    ) -> None:
+        """`moods`: how often an action misbehaves in which way."""
+        self.clients, self._witness, self._moods = clients, witness, dict(moods)
         self.capacities = {kind.name: kind.concurrency for kind in (*STEADY, *FULL)}
         self.homes: dict[str, int] = {}
         """Actions whose traffic goes to one Router only."""
@@ -128,7 +136,7 @@ class Load:
     async def work(self, kind: Kind, rng: random.Random) -> None:
         """One worker, until `stopping`."""
         while not self.stopping.is_set():
-            mood = rng.choices(list(MOODS), list(MOODS.values()))[0]
+            mood = rng.choices(list(self._moods), list(self._moods.values()))[0]
             sleep_s = TIMEOUT_S + 1 if mood == "overrun" else rng.uniform(*kind.sleep_s)
             patience_s = rng.uniform(0.001, 0.1) if mood == "hang up" else PATIENCE_S
             home = self.homes.get(kind.name)

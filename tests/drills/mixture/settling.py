@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from slotway.drivers import open_driver
 from slotway.rundir import run_dir
@@ -22,17 +22,20 @@ WAKES = 10
 
 async def settle(parts: Parts, load: Load) -> Iterator[str]:
     """Gives every promise that is broken."""
-    await parts.until_live()
-    broken = await _come_to_rest(parts)
-    broken += [
-        f"{kind.name} is not served any more"
-        for kind in (*FULL, *STEADY)
-        if not await _served(load, kind.name)
-    ]
-    broken += await _come_to_rest(parts)
-    broken += await _full_house(parts, load)
+    broken = await all_back(parts, load, [kind.name for kind in (*FULL, *STEADY)])
     broken += await _orphans(parts)
     return iter(broken)
+
+
+async def all_back(parts: Parts, load: Load, names: Sequence[str]) -> list[str]:
+    """Whether the cluster comes to rest, these actions are served, and every slot can be used at
+    once; what is not so."""
+    await parts.until_live()
+    broken = await _come_to_rest(parts)
+    broken += [f"{name} is not served any more" for name in names if not await _served(load, name)]
+    broken += await _come_to_rest(parts)
+    broken += await _full_house(parts, load)
+    return broken
 
 
 async def _come_to_rest(parts: Parts) -> list[str]:
@@ -97,7 +100,7 @@ async def _try_full_house(parts: Parts, load: Load) -> list[str]:
     before = _ready(await parts.show())
     places = [record.action for record in before for _ in range(record.capacity)]
     outcomes: list[str] = []
-    with listen(parts.driver, parts.cluster) as listener:
+    with listen(parts.driver, parts.cluster, parts.places.here) as listener:
         async with Gathering(listener, len(places)) as barrier:
             arguments = {"mood": "gather", "gather": barrier.address}
             calls = [
