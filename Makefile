@@ -75,7 +75,7 @@ test-docker: setup image ## the Docker driver's contract, and each of its restri
 test-drills: setup ## the operators' drills, each by the command and by the lines of docs/drills.md
 	pytest -m drill
 
-.PHONY: check proof test demo mixture drills bench wheel clean
+.PHONY: check proof test demo mixture drills bench drills-bench wheel clean
 check: lint ## lint and the quick tests, under two minutes
 	cargo test -q --locked --profile proof --workspace --exclude slotcore-bridge --lib
 	pytest -m "not slow and not docker and not planted and not drill" -x
@@ -91,6 +91,8 @@ drills: setup ## ten minutes of faults, one after the other, and what must hold 
 	$(if $(ETCD_BIN),PATH="$(ETCD_BIN):$$PATH") python -m tests.drills.campaign $(if $(SECONDS),--seconds $(SECONDS),$(if $(LONG),--seconds 14400)) $(if $(SEED),--seed $(SEED))
 bench: setup ## measure; writes bench/results (needs haproxy and h2load; QUICK=1: a short run)
 	python bench/run.py $(if $(QUICK),--quick)
+drills-bench: setup ## measure failovers, within an hour (QUICK=1: three of each; EVENTS=killed,handover REPS=20); writes bench/results
+	PYTHONPATH=bench python -m drills $(if $(QUICK),--quick) $(if $(EVENTS),--events $(EVENTS)) $(if $(REPS),--reps $(REPS))
 wheel: $(VENV)/.ready | rust-check ## a wheel in dist/
 	$(BIN)/maturin build --release --locked --out dist
 clean: ## remove what was built

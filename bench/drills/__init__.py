@@ -1,1 +1,1 @@
-"""Failovers measured: faults under load, each many times, from the fault to a Router's new share."""
+"""Failovers: faults under load, each many times, from the fault to a Router's new share."""

@@ -5,6 +5,7 @@ Exits 0 even where a goal is missed: the figures say so, and whoever reads them 
 
 import argparse
 import asyncio
+import contextlib
 import os
 import tempfile
 import time
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import figure
+
 from drills import faults
+from drills.crowd import CONTAINERS, Crowd
 from drills.event import Outcome, repeat
 from drills.faults import Sample
 from drills.load import Account
@@ -34,6 +37,8 @@ class Event:
     goals: dict[str, float]
     deadline_s: float = 30.0
     world: dict[str, Any] = field(default_factory=dict)
+    sessions: int = 0
+    """Of a crowd: so many more, with 5,000 containers."""
 
 
 THREE = {"members": 3, "etcd_options": ETCD_OPTIONS}
@@ -43,6 +48,10 @@ EVENTS = {
     "stopped": Event(200, faults.stopped, {"p99": 700}),
     "etcd-leader-killed": Event(30, faults.etcd_leader_killed, {"over_etcd_max": 100}, world=THREE),
     "etcd-away": Event(5, faults.etcd_away(), {"max": 1000}, world=THREE),
+    "crowd-3": Event(5, faults.killed, {}, sessions=3),
+    "crowd-50": Event(5, faults.killed, {}, sessions=50),
+    "crowd-200": Event(20, faults.killed, {"max": 500}, sessions=200),
+    "crowd-500": Event(5, faults.killed, {}, sessions=500),
 }
 PARTS = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 
@@ -88,7 +97,11 @@ async def measure(
 ) -> list[figure.Figure]:
     """One row of the table."""
     try:
-        async with World(folder, **event.world) as world:
+        async with contextlib.AsyncExitStack() as stack:
+            world = await stack.enter_async_context(World(folder, **event.world))
+            if event.sessions:
+                say(f"{outcome.name}: {CONTAINERS:,} containers come")
+                await stack.enter_async_context(Crowd(world, event.sessions))
             await repeat(outcome, world, event.once, say)
     except Exception as exc:
         say(f"{outcome.name}: {exc!r}")

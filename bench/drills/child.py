@@ -1,4 +1,4 @@
-"""A process of the bench, tied to it: what it prints is JSON, a line at a time, and its log a file."""
+"""A process of the bench, tied to it: it prints JSON, a line at a time, and logs to a file."""
 
 import asyncio
 import contextlib

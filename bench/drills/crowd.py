@@ -10,7 +10,6 @@ from typing import Any
 
 from drills.child import Child
 from drills.world import CLUSTER, World
-
 from slotway.records import Keys
 
 CONTAINERS = 5_000
@@ -63,7 +62,7 @@ class Crowd:
                     name, concurrency=CONCURRENCY, containers_min=each, memory_mib=64
                 )
             async with asyncio.timeout(FILL_S):
-                while (await self.serving())[0] < self._containers:
+                while (await self.serving())[0] < self._containers:  # noqa: ASYNC110
                     await asyncio.sleep(LOOK_S)
         except BaseException:
             await self._stop()

@@ -6,7 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 
 from drills.engine import LINE_BYTES_MAX
-
 from slotway.drivers.base import ContainerFound, ContainerId, ContainerSpec, DriverError, Label
 from slotway.drivers.fake import FakeDriver
 from slotway.drivers.init import post_init
@@ -55,7 +54,10 @@ class LastingDriver(FakeDriver):
             raise DriverError(f"container {label.id} has ended")
 
     async def init(
-        self, container: ContainerId, value: dict[str, object], timeout: timedelta
+        self,
+        container: ContainerId,
+        value: dict[str, object],
+        timeout: timedelta,  # noqa: ASYNC109
     ) -> None:
         """`POST /init`."""
         await post_init(self.address(container), value, timeout)

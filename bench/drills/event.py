@@ -1,4 +1,4 @@
-"""One kind of fault, many times, under load: a repetition that breaks is counted, and not the end."""
+"""One kind of fault, many times, under load: a repetition that breaks is counted."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from drills.outage import first_put, leading_member
 from drills.world import World, signal_member
-
 from slotway.etcd.servers import start_all
 
 AWAY_S = 60.0
@@ -120,7 +119,7 @@ def etcd_away(seconds: float = AWAY_S) -> Callable[[World], object]:
         async with world.cold() as action:
             await world.old()
             number = signal.SIGSTOP if turns % 2 else signal.SIGKILL
-            began = [signal_member(member, number) for member in world.members][0]
+            began = min([signal_member(member, number) for member in world.members])
             following = asyncio.create_task(_follow(world, action, began))
             try:
                 await asyncio.sleep(seconds)

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from drills.world import World
-
 from slotway.load import Arrivals, Generator, Shape
 
 RATE = 350.0
@@ -47,7 +46,9 @@ async def prepare(world: World) -> None:
         await world.put(
             name, concurrency=concurrency, containers_min=containers, containers_max=containers
         )
-    slots = {name: concurrency * containers for name, (concurrency, containers, _) in ACTIONS.items()}
+    slots = {
+        name: concurrency * containers for name, (concurrency, containers, _) in ACTIONS.items()
+    }
     async with asyncio.timeout(60):
         await asyncio.gather(
             *(

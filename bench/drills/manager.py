@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 from drills.driver import LastingDriver
-
 from slotway import log
 from slotway.config import LogConfig, ManagerConfig
 from slotway.etcd import Client

@@ -1,4 +1,4 @@
-"""etcd's own outage, by a raw writer beside everything: no retries, no other endpoint, no Slotway."""
+"""etcd's own outage, by a raw writer beside everything: no retries, no fail-over, no Slotway."""
 
 import asyncio
 import contextlib

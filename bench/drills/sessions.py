@@ -36,7 +36,9 @@ async def lists(queue: asyncio.Queue[Mapping[str, str]]) -> AsyncIterator[Mappin
         yield await queue.get()
 
 
-async def follow(settings: dict[str, object], queues: list[asyncio.Queue[Mapping[str, str]]]) -> None:
+async def follow(
+    settings: dict[str, object], queues: list[asyncio.Queue[Mapping[str, str]]]
+) -> None:
     """Tells all sessions of the Managers, by one watch."""
     async with (
         Client(Access(tuple(settings["etcd"]))) as etcd,

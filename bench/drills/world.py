@@ -15,7 +15,6 @@ from typing import Any
 
 from drills.child import Child
 from drills.probe import Probe
-
 from slotway.aio import CallError, Client
 from slotway.config import EtcdConfig, RouterConfig
 from slotway.etcd import Access
@@ -101,8 +100,10 @@ class World:
             Child(
                 logs / f"router-{number}.log",
                 "slotway.cli",
-                ["router", "--name", f"router-{number}", "--listen", address]
-                + ["--cluster", CLUSTER, "--etcd", etcd],
+                [
+                    *("router", "--name", f"router-{number}", "--listen", address),
+                    *("--cluster", CLUSTER, "--etcd", etcd),
+                ],
             )
             for number, address in enumerate(self.addresses, 1)
         ]
@@ -168,7 +169,7 @@ class World:
         """Waits; TimeoutError that says for what."""
         try:
             async with asyncio.timeout(READY_S):
-                while not condition():
+                while not condition():  # noqa: ASYNC110 - what processes say is looked at
                     await asyncio.sleep(LOOK_S)
         except TimeoutError:
             raise TimeoutError(f"{what}: not within {READY_S:.0f} s") from None
