@@ -72,7 +72,7 @@ image: ## the Docker image of the Python runtime (its base by debootstrap, as ro
 	docker build -q -f images/Dockerfile --build-arg BASE=$(or $(BASE),slotway/base:bookworm) -t slotway/python:3 .
 test-docker: setup image ## the Docker driver's contract, and each of its restrictions tried from inside
 	pytest -m docker
-test-drills: setup ## the operators' drills, each by the command and by the lines of docs/drills.md
+test-drills: setup ## what takes minutes: the storm, planted bugs under load, and the drills by the lines of docs/drills.md
 	pytest -m drill
 
 .PHONY: check proof test demo mixture drills bench drills-bench wheel clean

@@ -75,7 +75,7 @@ async def test_the_witness_sees_what_is_wrong(lines: tuple[str, ...], fault: str
     assert fault in said
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 @pytest.mark.parametrize(("bug", "status"), [("", 0), ("one_too_many", 1)])
 async def test_a_planted_bug_is_found(bug: str, status: int, tmp_path: Path) -> None:
     command = ["--seconds", "20", "--each", "1", "--seed", "7", "--planted-bug", bug]

@@ -136,7 +136,7 @@ def runtimes(data_dir: Path) -> list[int]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 async def test_storm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLOTWAY_MANAGER_OVERRUN_GRACE", "1s")
     print(f"seed {SEED}")
