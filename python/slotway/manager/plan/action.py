@@ -14,9 +14,7 @@ In this order, each step working with what the one before has left:
 
 from __future__ import annotations
 
-from collections import defaultdict
-
-from slotway.manager.plan.fair import fair
+from slotway.manager.plan.fair import by_router, fair
 from slotway.manager.plan.view import (
     ActionView,
     ContainerView,
@@ -110,31 +108,16 @@ class _Plan:
         """It may be given slots."""
         return self._usable(router) and not (router.stuck or router.leaving)
 
-    def _total(self, what: dict[tuple[str, str], int], router: str) -> int:
-        return sum(amount for (_, holder), amount in what.items() if holder == router)
-
     def _need(self) -> dict[str, int]:
         """Requests per router for which nothing idles there."""
         if not self.view.revision:
             return {}
-        idle = self._idle_totals()
+        idle = by_router(self.idle)
         return {
             router.id: router.waiting - idle[router.id]
             for router in self.view.routers
             if self._open(router) and router.waiting > idle[router.id]
         }
-
-    def _idle_totals(self) -> defaultdict[str, int]:
-        totals: defaultdict[str, int] = defaultdict(int)
-        for (_, router), amount in self.idle.items():
-            totals[router] += amount
-        return totals
-
-    def _held_totals(self) -> defaultdict[str, int]:
-        totals: defaultdict[str, int] = defaultdict(int)
-        for (_, router), amount in self.target.items():
-            totals[router] += amount
-        return totals
 
     def _take_back(self, need: dict[str, int]) -> None:
         """A lowering that nobody else waits for any more is undone where slots are missed."""
@@ -165,7 +148,7 @@ class _Plan:
     def _grant(self, need: dict[str, int]) -> None:
         open_to = [router for router in self.view.routers if self._open(router)]
         wants = {router.id: need[router.id] for router in open_to if need.get(router.id)}
-        gains = fair(sum(self.free.values()), self._held_totals(), wants)
+        gains = fair(sum(self.free.values()), by_router(self.target), wants)
         touched = {container.id for container in self.ready if container.unspread}
         for router in sorted(gains):
             touched.update(self._place(router, gains[router], self.ready))
@@ -174,7 +157,7 @@ class _Plan:
         rest = [c for c in self.ready if c.id in touched]
         supply = sum(self.free[c.id] for c in rest)
         if everyone and rest:
-            spread = fair(supply, self._idle_totals(), dict.fromkeys(everyone, supply))
+            spread = fair(supply, by_router(self.idle), dict.fromkeys(everyone, supply))
             for router in sorted(spread):
                 self._place(router, spread[router], rest)
             self.out.spread.extend(c.id for c in rest if c.unspread)
@@ -233,9 +216,7 @@ class _Plan:
         Returns all slots that idle elsewhere and may be moved, now or when they have settled.
         """
         wanted = sum(need.values()) - self._on_the_way(need)
-        idle: defaultdict[str, int] = defaultdict(int)
-        for key, amount in self.idle.items():
-            idle[key[1]] += 0 if self._doubtful(key) else amount
+        idle = by_router({key: n for key, n in self.idle.items() if not self._doubtful(key)})
         spare = {
             router.id: idle[router.id] - router.waiting
             for router in self.view.routers
@@ -244,7 +225,8 @@ class _Plan:
         if wanted <= 0 or not spare:
             return sum(spare.values())
         settled = self._settled(self.idle)
-        now = {r: min(amount, self._total(settled, r)) for r, amount in spare.items()}
+        most = by_router(settled)
+        now = {r: min(amount, most[r]) for r, amount in spare.items()}
         step = min(wanted, sum(now.values()))
         keep = fair(sum(now.values()) - step, {}, now)
         for router in sorted(now):
@@ -286,7 +268,7 @@ class _Plan:
         """Asks routers where nobody waits whether their busy slots idle by now: what became idle is
         reported once in a period only. And those that have yet to report what a raise brought them.
         Returns whether their answers are to be waited for."""
-        held, idle = self._held_totals(), self._idle_totals()
+        held, idle = by_router(self.target), by_router(self.idle)
         doubtful = {key[1] for key, amount in self.idle.items() if amount and self._doubtful(key)}
         self.out.ask = [
             router.id
@@ -361,7 +343,7 @@ class _Plan:
     def _level(self, need: dict[str, int]) -> None:
         """Lowers shares, busy slots too, until no router is above its max-min fair part."""
         usable = {router.id: router for router in self.view.routers if self._usable(router)}
-        held, idle = self._held_totals(), self._idle_totals()
+        held, idle = by_router(self.target), by_router(self.idle)
         pool = sum(container.capacity for container in self.ready) - sum(
             share.slots
             for container in self.ready
@@ -374,7 +356,8 @@ class _Plan:
         missing -= sum(amount for _, router, amount in self._lowerings() if router in usable)
         excess = {r: held[r] - parts.get(r, 0) for r in usable if held[r] > parts.get(r, 0)}
         settled = self._settled({key: slots for key, slots in self.target.items() if slots})
-        excess = {r: min(amount, self._total(settled, r)) for r, amount in excess.items()}
+        most = by_router(settled)
+        excess = {r: min(amount, most[r]) for r, amount in excess.items()}
         keep = fair(sum(excess.values()) - max(0, missing), {}, excess)
         for router in sorted(excess):
             self._lower(router, excess[router] - keep.get(router, 0), settled)
@@ -383,7 +366,7 @@ class _Plan:
 
     def _name_peers(self) -> None:
         """A router without slots forwards to those that have some, unless slots are coming."""
-        held = self._held_totals()
+        held = by_router(self.target)
         slots_come = self.coming or self.out.create or any(self.free[c.id] for c in self.ready)
         holders = sorted(
             r

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 
 
@@ -43,3 +44,11 @@ def fair(
             left -= 1
     assert left == 0
     return {key: amount for key, amount in gains.items() if amount}
+
+
+def by_router(slots: Mapping[tuple[str, str], int]) -> defaultdict[str, int]:
+    """Sums up what is counted by (container, router); a router that is not there has 0."""
+    totals: defaultdict[str, int] = defaultdict(int)
+    for (_, router), amount in slots.items():
+        totals[router] += amount
+    return totals
