@@ -11,42 +11,18 @@ import asyncio
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from slotway._slotcore import Slot, SlotTable
 from slotway.router.plane import Term, Version
 from tests.simulation.engine import Engine
 from tests.simulation.loop import Node, VirtualLoop
+from tests.simulation.request import Request, Spec
 
 ASIDE_S = (0.1, 2.0)
 MAX_WAIT_S = 20.0
 _descriptors = itertools.count(100)
-
-
-def _future() -> asyncio.Future[None]:
-    return asyncio.get_running_loop().create_future()
-
-
-@dataclass(eq=False)
-class Request:
-    """One request of a client's. `outcome` is set once."""
-
-    number: int
-    action: str
-    run_s: float
-    arrived_at: float
-    outcome: str = ""
-    left: asyncio.Future[None] = field(default_factory=_future)
-    """Done when its client has gone."""
-    waits_at: str = ""
-    """The incarnation of the Router in whose queue it is."""
-    waits_since: float = 0.0
-
-    def leave(self) -> None:
-        """Its client goes."""
-        if not self.left.done():
-            self.left.set_result(None)
 
 
 @dataclass
@@ -57,19 +33,6 @@ class Happened:
     demand_rose: bool
     demand_changed: bool
     troubles: list[tuple[str, str, int]]
-
-
-@dataclass
-class Spec:
-    """What is known of a container."""
-
-    action: str
-    address: str
-    capacity: int
-    timeout_s: float
-    ended: asyncio.Future[None] = field(default_factory=_future)
-    refusals: int = 0
-    refused_until: float = 0.0
 
 
 Forward = Callable[[str, Request], Any]

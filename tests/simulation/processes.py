@@ -29,7 +29,8 @@ from tests.simulation.engine import Engine, SimulatedDriver
 from tests.simulation.etcd import Member, Quorum
 from tests.simulation.loop import Node, VirtualLoop
 from tests.simulation.network import Network
-from tests.simulation.plane import Request, SimulatedPlane
+from tests.simulation.plane import SimulatedPlane
+from tests.simulation.request import Request
 from tests.simulation.server import Server
 
 CLUSTER = "simulated"

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tests.simulation.plane import Request
+from tests.simulation.request import Request
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

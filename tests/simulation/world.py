@@ -23,10 +23,10 @@ from tests.simulation.etcd import Quorum
 from tests.simulation.faults import Faults
 from tests.simulation.loop import Node, Stuck, VirtualLoop
 from tests.simulation.network import Network
-from tests.simulation.plane import Request
 from tests.simulation.planted import PLANTED, plant
 from tests.simulation.processes import EtcdMember, Hall, ManagerProcess, RouterProcess
 from tests.simulation.quiet import Quiet
+from tests.simulation.request import Request
 from tests.simulation.sources import Log, buried, replaced
 
 CAPACITIES = (1, 3, 10)
