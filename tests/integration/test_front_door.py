@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,24 +18,6 @@ from .door import ACTION, Container, Door, connect, invoke, open_door, refused
 
 if TYPE_CHECKING:
     Client: TypeAlias = router_pb2_grpc.RouterServiceAsyncStub
-
-
-@pytest.fixture
-async def container(tmp_path: Path) -> AsyncIterator[Container]:
-    async with Container(tmp_path / "c.sock") as container:
-        yield container
-
-
-@pytest.fixture
-async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    async with open_door(tmp_path / "python.sock") as door:
-        yield door
-
-
-@pytest.fixture
-async def client(door: Door) -> AsyncIterator[Client]:
-    async with connect(door.address) as client:
-        yield client
 
 
 async def test_an_action_runs_and_its_arguments_are_told(

@@ -15,12 +15,9 @@ from slotway._slotcore import DataPlane
 from slotway.v1 import router_pb2, router_pb2_grpc
 
 from .door import ACTION, PATIENCE_S, Container, Door, connect, invoke, open_door, refused
-from .test_front_door import client, container, door
 
 if TYPE_CHECKING:
     from .test_front_door import Client
-
-__all__ = ["client", "container", "door"]
 
 
 @pytest.mark.parametrize(

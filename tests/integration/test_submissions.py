@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
@@ -13,22 +11,10 @@ import pytest
 
 from slotway.v1 import router_pb2, router_pb2_grpc
 
-from .door import ACTION, PATIENCE_S, Door, connect, open_door, refused
+from .door import ACTION, PATIENCE_S, Door, refused
 
 if TYPE_CHECKING:
     Client: TypeAlias = router_pb2_grpc.RouterServiceAsyncStub
-
-
-@pytest.fixture
-async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    async with open_door(tmp_path / "python.sock") as door:
-        yield door
-
-
-@pytest.fixture
-async def client(door: Door) -> AsyncIterator[Client]:
-    async with connect(door.address) as client:
-        yield client
 
 
 async def test_without_a_store_nothing_is_accepted(client: Client) -> None:
