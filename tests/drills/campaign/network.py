@@ -7,7 +7,6 @@ and the hosts' kernels tell how many connections were reset: so it is seen that 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import os
@@ -126,13 +125,6 @@ class Rule:
     def packets(self) -> int:
         """How many it has met."""
         return self._network.count(self._name, self._table)
-
-    async def until_met(self, seconds: float) -> int:
-        """Waits until it has met some, for so long at most; how many."""
-        deadline = asyncio.get_running_loop().time() + seconds
-        while not (met := self.packets()) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.05)
-        return met
 
 
 def _until_apart(pid: int) -> None:
